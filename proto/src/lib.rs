@@ -1,0 +1,17 @@
+//! Contracts that others defined: CNI's JSON, the kubelet's gRPC services, the device-info files that Multus reads.
+//!
+//! Everything here is a value with an encoding. Nothing here opens a file or a socket, and nothing here decides.
+#![forbid(unsafe_code)]
+
+pub mod cni;
+mod deviceinfo;
+#[cfg(feature = "grpc")]
+pub mod deviceplugin;
+mod mac;
+mod pci;
+#[cfg(feature = "grpc")]
+pub mod podresources;
+
+pub use deviceinfo::{DEVICE_INFO_VERSION, DeviceInfo, DeviceInfoKind, PciDeviceInfo};
+pub use mac::{Mac, MacError};
+pub use pci::{PciAddress, PciAddressError};
