@@ -1,0 +1,102 @@
+//! IP addresses of a link.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::link::IfIndex;
+use super::socket::{RtnlError, RtnlSocket};
+
+impl RtnlSocket {
+    /// Addresses of a link that somebody gave it: those that the kernel derives itself (link-local, router
+    /// advertisement) are left out.
+    ///
+    /// # Errors
+    /// [`RtnlError`].
+    pub fn addresses(&mut self, index: IfIndex) -> Result<Vec<IpNet>, RtnlError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index.0;
+        let answers = self.dump(RouteNetlinkMessage::GetAddress(message), || {
+            format!("list the addresses of interface {}", index.0)
+        })?;
+        Ok(answers.into_iter().filter_map(|answer| address_of(&answer, index)).collect())
+    }
+
+    /// Gives a link an address, and the route to its prefix with it. An address that is there already is no error.
+    ///
+    /// IPv6 duplicate address detection is off for it: the address comes from a pool that gives each out once, and a
+    /// second of waiting would be a second of every pod's start.
+    ///
+    /// # Errors
+    /// [`RtnlError`].
+    pub fn add_address(&mut self, index: IfIndex, address: IpNet) -> Result<(), RtnlError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index.0;
+        message.header.prefix_len = address.prefix_len();
+        message.attributes.push(AddressAttribute::Local(address.addr()));
+        message.attributes.push(AddressAttribute::Address(address.addr()));
+        match address {
+            IpNet::V4(net) => {
+                message.header.family = AddressFamily::Inet;
+                // A /31 or /32 has no broadcast address (RFC 3021).
+                if net.prefix_len() < 31 {
+                    message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+                }
+            }
+            IpNet::V6(_) => {
+                message.header.family = AddressFamily::Inet6;
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
+        }
+        self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE, || {
+            format!("give interface {} the address {address}", index.0)
+        })
+    }
+}
+
+fn address_of(answer: &RouteNetlinkMessage, index: IfIndex) -> Option<IpNet> {
+    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+    let mut local: Option<IpAddr> = None;
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => local = local.or(Some(*address)),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    let given = flags.contains(AddressFlags::Permanent) && message.header.scope != AddressScope::Link;
+    (message.header.index == index.0 && given)
+        .then(|| IpNet::new(local?, message.header.prefix_len).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtnl::LinkChange;
+    use crate::testing::TestNetns;
+
+    #[test]
+    fn both_families_are_usable_at_once_and_adding_twice_is_fine() {
+        let pod = TestNetns::new();
+        pod.ip("link add v0 type veth peer name v1");
+        pod.ip("link set v1 up");
+        let mut rtnl = RtnlSocket::open_in(pod.netns()).unwrap();
+        let index = rtnl.link_by_name("v0").unwrap().unwrap().index;
+        let wanted: Vec<IpNet> =
+            ["10.1.0.2/24", "10.2.0.1/32", "fd00:1::2/64"].map(|text| text.parse().unwrap()).to_vec();
+        for address in wanted.iter().chain(&wanted) {
+            rtnl.add_address(index, *address).unwrap();
+        }
+        rtnl.change_link(index, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+        assert_eq!(rtnl.addresses(index).unwrap(), wanted);
+        let shown = pod.ip("-6 addr show dev v0 scope global");
+        assert!(!shown.contains("tentative"), "{shown}");
+        assert!(pod.ip("-4 addr show dev v0").contains("brd 10.1.0.255"));
+    }
+}

@@ -1,0 +1,15 @@
+//! Links, VF admin state, addresses and routes over rtnetlink, one request at a time.
+//!
+//! Blocking, because its callers are short processes that have nothing else to do meanwhile. Refuses to know why
+//! something is asked, and never retries: what a refusal means is the caller's to decide.
+
+mod address;
+mod link;
+mod route;
+mod socket;
+mod vf;
+
+pub use link::{IfIndex, Link, LinkChange};
+pub use route::Route;
+pub use socket::{RtnlError, RtnlSocket};
+pub use vf::{VfAdmin, VfAdminChange, VfLinkState, VlanProtocol, VlanTag};

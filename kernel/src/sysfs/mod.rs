@@ -1,0 +1,238 @@
+//! What `/sys/bus/pci` says about PCI functions: who they are, which driver has them, which VF belongs to which PF.
+//!
+//! Read only, one file per question, nothing cached: sysfs is the cache. A [`Sysfs`] has a root, so that a tree of files
+//! can stand in for a machine. Refuses to know netlink (what a netdev is configured to) and Kubernetes (what a function
+//! is for).
+//!
+//! A sysfs mount shows the netdevs of one network namespace, the one it was mounted from (`net_namespace` tags in the
+//! kernel's `fs/kernfs`). A VF that was moved into a pod therefore has no netdev here, while everything else about it,
+//! its driver included, stays visible.
+
+mod attribute;
+mod error;
+mod function;
+mod rooted;
+#[cfg(any(test, feature = "testing"))]
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use zerobridge_proto::PciAddress;
+
+pub use error::SysfsError;
+pub use function::{FunctionRole, PciFunction, VfPosition};
+#[cfg(any(test, feature = "testing"))]
+pub use tree::{FakeFunction, SysfsTree};
+
+use attribute::{entries, link_target};
+use rooted::RootedFunction;
+
+/// A mounted sysfs, usually `/sys`.
+#[derive(Clone, Debug)]
+pub struct Sysfs {
+    root: PathBuf,
+}
+
+impl Sysfs {
+    /// A view of the sysfs mounted at `root`. Nothing is read until a question is asked.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where this sysfs is mounted.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Every PCI function of the machine, in address order.
+    ///
+    /// A function that comes or goes during the walk is left out instead of failing it: the next walk sees the truth.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::Read`] or [`SysfsError::Malformed`] with the path that could not be understood.
+    pub fn pci_functions(&self) -> Result<Vec<PciFunction>, SysfsError> {
+        let folder = self.root.join(rooted::PCI_DEVICES);
+        let names = entries(&folder)?.ok_or_else(|| SysfsError::absent(&folder))?;
+        let mut addresses: Vec<PciAddress> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        addresses.sort_unstable();
+
+        // A PF lists its VFs, so that no VF has to search the list of its PF: with 512 VFs that would be 131,000 links.
+        let mut positions = BTreeMap::new();
+        for &pf in &addresses {
+            for (index, vf) in self.vfs(pf)? {
+                positions.insert(vf, VfPosition { pf, index });
+            }
+        }
+
+        let mut functions = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            match self.read_function(address, positions.get(&address).copied()) {
+                Ok(function) => functions.push(function),
+                Err(error) if error.is_transient() => {}
+                Err(_) if !self.function(address).exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(functions)
+    }
+
+    /// One PCI function.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`] if there is none at this address, otherwise as for [`Sysfs::pci_functions`].
+    pub fn pci_function(&self, address: PciAddress) -> Result<PciFunction, SysfsError> {
+        let position = self.vf_position(address)?;
+        self.read_function(address, position)
+    }
+
+    /// The netdevs of a function that this sysfs mount shows, sorted by name; see the module's note on namespaces.
+    ///
+    /// A function has none without a driver, with a userspace driver, or while its netdev is in another namespace.
+    /// It has several if it is the PF of an embedded switch (see [`Sysfs::uplinks`]) or a two-port ConnectX-3.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`], [`SysfsError::Read`].
+    pub fn netdevs_of(&self, address: PciAddress) -> Result<Vec<String>, SysfsError> {
+        let function = self.existing(address)?;
+        Ok(entries(&function.file("net"))?.unwrap_or_default())
+    }
+
+    /// The netdevs of a PF that stand for its port, sorted by name: through one of them the VFs are administered.
+    ///
+    /// With an embedded switch in switchdev mode the PF's function also carries a representor per VF. The kernel tells
+    /// them apart by `phys_port_name` (`__devlink_port_phys_port_name_get` in `net/devlink/port.c`): absent, or `p0`,
+    /// `p0s1` for a port, but `pf0vf3`, `c1pf0`, `pf0sf88` for a representor.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`], [`SysfsError::Read`].
+    pub fn uplinks(&self, pf: PciAddress) -> Result<Vec<String>, SysfsError> {
+        let folder = self.function(pf).file("net");
+        let mut uplinks = Vec::new();
+        for netdev in self.netdevs_of(pf)? {
+            let port = attribute::optional_text(&folder.join(&netdev).join("phys_port_name"))?;
+            if port.as_deref().is_none_or(function::names_a_port) {
+                uplinks.push(netdev);
+            }
+        }
+        Ok(uplinks)
+    }
+
+    /// The netdev through which the VFs of a PF are administered: the first of [`Sysfs::uplinks`].
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoPfNetdev`] if there is none, otherwise as for [`Sysfs::uplinks`].
+    pub fn pf_netdev(&self, pf: PciAddress) -> Result<String, SysfsError> {
+        self.uplinks(pf)?.into_iter().next().ok_or(SysfsError::NoPfNetdev { pf })
+    }
+
+    /// Which VF of which PF a function is; `None` if it is no VF.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`], [`SysfsError::Read`]; [`SysfsError::Unlinked`] while the kernel is just making or
+    /// removing the VF.
+    pub fn vf_position(&self, vf: PciAddress) -> Result<Option<VfPosition>, SysfsError> {
+        let Some(pf) = self.pf_of(&self.existing(vf)?)? else { return Ok(None) };
+        let index = self.vfs(pf)?.into_iter().find_map(|(index, address)| (address == vf).then_some(index));
+        index.map(|index| Some(VfPosition { pf, index })).ok_or(SysfsError::Unlinked { vf, pf })
+    }
+
+    /// The VFs of a function by index; empty if it has none, or is gone. Indexes may have gaps.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::Read`], [`SysfsError::Malformed`].
+    pub fn vfs(&self, pf: PciAddress) -> Result<BTreeMap<u16, PciAddress>, SysfsError> {
+        let function = self.function(pf);
+        // One open that fails for all but PFs, instead of a folder listing for every function of the machine.
+        if function.total_vfs()?.is_none() {
+            return Ok(BTreeMap::new());
+        }
+        let mut vfs = BTreeMap::new();
+        for name in entries(function.path())?.unwrap_or_default() {
+            let Some(index) = name.strip_prefix("virtfn").and_then(|index| index.parse().ok()) else {
+                continue;
+            };
+            if let Some(vf) = attribute::linked_address(&function.file(&name))? {
+                vfs.insert(index, vf);
+            }
+        }
+        Ok(vfs)
+    }
+
+    /// The driver that a function is bound to.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`], [`SysfsError::Read`].
+    pub fn driver_of(&self, address: PciAddress) -> Result<Option<String>, SysfsError> {
+        link_target(&self.existing(address)?.file("driver"))
+    }
+
+    /// The PCI function behind a netdev; `None` for a netdev without one, such as `lo` or a bridge.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::Read`], [`SysfsError::Malformed`].
+    pub fn function_of(&self, netdev: &str) -> Result<Option<PciAddress>, SysfsError> {
+        let target = link_target(&self.root.join("class/net").join(netdev).join("device"))?;
+        // The device of a virtio or USB netdev is no PCI function, and its name does not parse as one.
+        Ok(target.and_then(|name| name.parse().ok()))
+    }
+
+    fn read_function(
+        &self,
+        address: PciAddress,
+        position: Option<VfPosition>,
+    ) -> Result<PciFunction, SysfsError> {
+        let function = self.existing(address)?;
+        let role = match (position, function.total_vfs()?) {
+            (Some(position), _) => FunctionRole::Virtual(position),
+            (None, Some(total_vfs)) => {
+                FunctionRole::Physical { total_vfs, vfs: self.vfs(address)?, uplinks: self.uplinks(address)? }
+            }
+            (None, None) => match self.pf_of(&function)? {
+                Some(pf) => return Err(SysfsError::Unlinked { vf: address, pf }),
+                None => FunctionRole::Plain,
+            },
+        };
+        Ok(PciFunction {
+            address,
+            vendor: function.vendor()?,
+            device: function.device()?,
+            class: function.class()?,
+            driver: link_target(&function.file("driver"))?,
+            numa_node: function.numa_node()?,
+            iommu_group: function.iommu_group()?,
+            netdevs: entries(&function.file("net"))?.unwrap_or_default(),
+            role,
+        })
+    }
+
+    fn pf_of(&self, function: &RootedFunction) -> Result<Option<PciAddress>, SysfsError> {
+        attribute::linked_address(&function.file("physfn"))
+    }
+
+    fn existing(&self, address: PciAddress) -> Result<RootedFunction, SysfsError> {
+        let function = self.function(address);
+        if function.exists() {
+            Ok(function)
+        } else {
+            Err(SysfsError::NoSuchFunction { address, path: function.path().to_owned() })
+        }
+    }
+
+    fn function(&self, address: PciAddress) -> RootedFunction {
+        RootedFunction::new(&self.root, address)
+    }
+}
+
+#[cfg(test)]
+mod tests;

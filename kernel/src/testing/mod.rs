@@ -1,0 +1,10 @@
+//! What tests of this workspace need of Linux. Present in tests and behind the feature `testing` only.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its world has nothing better to do than stop"
+)]
+
+mod netns;
+
+pub use crate::sysfs::{FakeFunction, SysfsTree};
+pub use netns::TestNetns;
