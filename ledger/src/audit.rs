@@ -1,0 +1,223 @@
+//! Whether the ledger agrees with itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::LedgerError;
+use crate::address::{family, from_key, with_low_bits};
+use crate::chunk::Chunk;
+use crate::records::Records;
+
+/// Something in the ledger that contradicts something else in it. None ever comes from this program's own writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discrepancy {
+    /// SQLite found the file itself damaged, or a row that breaks a constraint.
+    Damage {
+        /// SQLite's words.
+        report: String,
+    },
+    /// A lease whose bit in its chunk is not set: the address could be given away twice.
+    NotMarked {
+        /// The network.
+        network: String,
+        /// The leased or resting address.
+        address: IpAddr,
+    },
+    /// A bit that is set without a lease: the address is lost to the pool.
+    MarkedInVain {
+        /// The network.
+        network: String,
+        /// The address that nobody has.
+        address: IpAddr,
+    },
+    /// A lease whose readable address is not the one of its key.
+    WrongText {
+        /// The network.
+        network: String,
+        /// The address of the key, which counts.
+        address: IpAddr,
+        /// What operators read.
+        text: String,
+    },
+}
+
+type Chunks = BTreeMap<(String, i64, IpAddr), Chunk>;
+
+impl Records {
+    /// Compares the ledger with itself, reading all of it. Empty when all is well.
+    ///
+    /// Outside a transaction, processes that write meanwhile can be seen half-way; audit within one to exclude that.
+    ///
+    /// # Errors
+    /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
+    pub fn audit(&self) -> Result<Vec<Discrepancy>, LedgerError> {
+        let mut found = self.damage()?;
+        let (expected, wrong_texts) = self.chunks_of_leases()?;
+        found.extend(wrong_texts);
+        let recorded = self.recorded_chunks()?;
+        for (place, chunk) in &expected {
+            let (network, _, first) = place;
+            let recorded = recorded.get(place).cloned().unwrap_or_else(|| Chunk::empty(*first));
+            found.extend(
+                missing(chunk, &recorded)
+                    .map(|address| Discrepancy::NotMarked { network: network.clone(), address }),
+            );
+        }
+        for (place, chunk) in &recorded {
+            let (network, _, first) = place;
+            let expected = expected.get(place).cloned().unwrap_or_else(|| Chunk::empty(*first));
+            found.extend(
+                missing(chunk, &expected)
+                    .map(|address| Discrepancy::MarkedInVain { network: network.clone(), address }),
+            );
+        }
+        Ok(found)
+    }
+
+    fn damage(&self) -> Result<Vec<Discrepancy>, LedgerError> {
+        let mut reports = self
+            .rows("checking the file", "PRAGMA integrity_check", [], |row| row.get::<_, String>(0).map(Ok))?;
+        reports.retain(|report| report != "ok");
+        Ok(reports.into_iter().map(|report| Discrepancy::Damage { report }).collect())
+    }
+
+    fn chunks_of_leases(&self) -> Result<(Chunks, Vec<Discrepancy>), LedgerError> {
+        let sql = "SELECT network, key, address FROM leases";
+        let rows = self.rows("reading leases", sql, [], |row| {
+            Ok(Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, String>(2)?)))
+        })?;
+        let (mut chunks, mut wrong) = (Chunks::new(), Vec::new());
+        for (network, key, text) in rows {
+            // Another length breaks the schema, which the integrity check has reported.
+            let Some(address) = from_key(&key) else { continue };
+            let place = (network.clone(), family(address), with_low_bits(address, 0));
+            chunks.entry(place).or_insert_with(|| Chunk::empty(address)).set(address, true);
+            if text != address.to_string() {
+                wrong.push(Discrepancy::WrongText { network, address, text });
+            }
+        }
+        Ok((chunks, wrong))
+    }
+
+    fn recorded_chunks(&self) -> Result<Chunks, LedgerError> {
+        let sql = "SELECT network, first, taken FROM chunks";
+        let rows = self.rows("reading chunks", sql, [], |row| {
+            Ok(Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 512]>(2)?)))
+        })?;
+        let chunks = rows.into_iter().filter_map(|(network, first, taken)| {
+            let first = from_key(&first)?;
+            Some(((network, family(first), first), Chunk::from_bytes(first, &taken)))
+        });
+        Ok(chunks.collect())
+    }
+}
+
+/// The addresses that are taken in `chunk` and free in `other`.
+fn missing(chunk: &Chunk, other: &Chunk) -> impl Iterator<Item = IpAddr> {
+    (0..=0xfff)
+        .map(|offset| with_low_bits(chunk.first(), offset))
+        .filter(|address| chunk.is_taken(*address) && !other.is_taken(*address))
+}
+
+impl fmt::Display for Discrepancy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damage { report } => write!(out, "the file is damaged: {report}"),
+            Self::NotMarked { network, address } => {
+                write!(out, "{address} of network {network} is leased, and its chunk says that it is free")
+            }
+            Self::MarkedInVain { network, address } => {
+                write!(out, "{address} of network {network} is free, and its chunk says that it is taken")
+            }
+            Self::WrongText { network, address, text } => {
+                write!(out, "the lease of {address} in network {network} reads \"{text}\"")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Lease, Ledger, Owner, UnixSeconds};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn owner(container_id: &str) -> Owner {
+        Owner { container_id: container_id.to_owned(), ifname: "eth0".to_owned() }
+    }
+
+    fn lease(address: &str, container_id: &str) -> Lease {
+        Lease {
+            network: "blue".to_owned(),
+            address: ip(address),
+            owner: owner(container_id),
+            device: None,
+            boot_id: "b1".to_owned(),
+            created_at: UnixSeconds(0),
+        }
+    }
+
+    #[test]
+    fn an_audit_finds_each_kind_of_contradiction() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(directory.path()).unwrap();
+        let mut transaction = ledger.begin().unwrap();
+        transaction.insert_lease(&lease("10.0.0.9", "c1")).unwrap();
+        transaction.insert_lease(&lease("fd00::9", "c1")).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(ledger.audit().unwrap(), []);
+        let edit = "UPDATE leases SET key = x'0a00000a' WHERE family = 4;
+                    UPDATE leases SET address = 'fd00:0::9' WHERE family = 6";
+        ledger.run("test", |connection| connection.execute_batch(edit)).unwrap();
+        let network = || "blue".to_owned();
+        assert_eq!(
+            ledger.audit().unwrap(),
+            [
+                Discrepancy::WrongText {
+                    network: network(),
+                    address: ip("10.0.0.10"),
+                    text: "10.0.0.9".to_owned()
+                },
+                Discrepancy::WrongText {
+                    network: network(),
+                    address: ip("fd00::9"),
+                    text: "fd00:0::9".to_owned()
+                },
+                Discrepancy::NotMarked { network: network(), address: ip("10.0.0.10") },
+                Discrepancy::MarkedInVain { network: network(), address: ip("10.0.0.9") },
+            ]
+        );
+    }
+
+    proptest::proptest! {
+        // Each case writes and syncs some dozens of transactions.
+        #![proptest_config(proptest::test_runner::Config::with_cases(40))]
+
+        #[test]
+        fn chunks_never_differ_from_leases(
+            steps in proptest::collection::vec((0_u8..4, 0_u32..9000, 0_u8..6), 1..60)
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut ledger = Ledger::open(directory.path()).unwrap();
+            for (now, (step, offset, container)) in (0..).zip(steps) {
+                let address = std::net::Ipv4Addr::from_bits(0x0a00_0f00 + offset / 7 * 7).to_string();
+                let container_id = format!("c{container}");
+                let mut transaction = ledger.begin().unwrap();
+                // An address that is held already is an outcome as good as any other here.
+                match step {
+                    0 | 1 => drop(transaction.insert_lease(&lease(&address, &container_id))),
+                    2 => drop(transaction.release_leases(&owner(&container_id), None, UnixSeconds(now)).unwrap()),
+                    _ => drop(transaction.end_rest("blue", UnixSeconds(now - 3), UnixSeconds(now), 2).unwrap()),
+                }
+                if offset % 5 != 0 {
+                    transaction.commit().unwrap();
+                }
+            }
+            proptest::prop_assert_eq!(ledger.audit().unwrap(), []);
+        }
+    }
+}
