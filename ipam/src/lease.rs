@@ -1,0 +1,281 @@
+//! Leasing and releasing, inside a transaction of the caller.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tracing::{info, warn};
+use zerobridge_ledger::{Lease, Owner, Records, Transaction, UnixSeconds};
+use zerobridge_proto::PciAddress;
+use zerobridge_proto::cni::{AddResult, Dns, Ip, Route};
+
+use crate::IpamError;
+use crate::picker::{first_free, rotation};
+use crate::pool::PoolConfig;
+use crate::range_set::RangeSet;
+
+/// How many rests may end in one lease. A burst of releases is then paid for by the leases that follow, not by the next
+/// one alone; more than one, so that they end faster than addresses are leased.
+const RESTS_ENDED_AT_ONCE: u32 = 32;
+
+/// Who wants an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// The owner that it is for.
+    pub owner: Owner,
+    /// The device that will carry it, where one is known.
+    pub device: Option<PciAddress>,
+    /// The addresses asked for: at most one from a set, any free one from the others.
+    pub requested: Vec<IpAddr>,
+    /// The time.
+    pub now: UnixSeconds,
+    /// The boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+}
+
+/// What a container gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// One address from each set, with its subnet's prefix length and gateway, and without an interface.
+    pub ips: Vec<Ip>,
+    /// The pool's routes.
+    pub routes: Vec<Route>,
+    /// The pool's name resolution. A pool with [`resolv_conf`](PoolConfig::resolv_conf) has it there instead.
+    pub dns: Dns,
+}
+
+impl Leased {
+    /// As the result of an IPAM plugin: without interfaces.
+    #[must_use]
+    pub fn into_result(self) -> AddResult {
+        AddResult { interfaces: Vec::new(), ips: self.ips, routes: self.routes, dns: self.dns }
+    }
+}
+
+/// What is to be done for one set.
+enum Choice {
+    /// The owner has it already.
+    Held(IpAddr),
+    /// It is free.
+    Free(IpAddr),
+    /// It is in the ledger, and nobody uses it.
+    Unused(IpAddr),
+}
+
+/// Leases one address from each set of `pool`, all or none, and returns the same ones when called again for the same
+/// owner and network, though the pool be full meanwhile.
+///
+/// What is asked for is given when it is not leased to another; else the next free address behind the one leased last.
+/// When none is free, the address that has rested longest is used, then one that was leased before the last reboot:
+/// no container outlives that.
+///
+/// # Errors
+/// See [`IpamError`]; nothing is leased then.
+pub fn lease(
+    transaction: &mut Transaction<'_>,
+    network: &str,
+    pool: &PoolConfig,
+    request: &LeaseRequest,
+) -> Result<Leased, IpamError> {
+    let until = UnixSeconds(request.now.0.saturating_sub(pool.rest_seconds.into()));
+    transaction.end_rest(network, until, request.now, RESTS_ENDED_AT_ONCE)?;
+
+    let requested = requested_by_set(network, pool, &request.requested)?;
+    let held = held_addresses(transaction, network, &request.owner)?;
+    let mut choices = Vec::with_capacity(pool.sets.len());
+    for ((slot, set), asked) in (0..).zip(&pool.sets).zip(requested) {
+        let held = held.iter().copied().find(|address| set.range_of(*address).is_some());
+        let choice = match (held, asked) {
+            (Some(held), Some(asked)) if held != asked => {
+                let (network, owner) = (network.to_owned(), request.owner.clone());
+                return Err(IpamError::OtherHeld { network, asked, held, owner });
+            }
+            (Some(held), _) => Choice::Held(held),
+            (None, Some(asked)) => take(transaction, network, asked, &request.boot_id)?,
+            (None, None) => pick(transaction, network, slot, set, &request.boot_id)?,
+        };
+        choices.push((slot, set, choice));
+    }
+
+    let mut ips = Vec::with_capacity(choices.len());
+    for (slot, set, choice) in choices {
+        ips.push(set.as_ip(record(transaction, network, slot, &choice, request)?));
+    }
+    Ok(Leased { ips, routes: pool.routes.clone(), dns: pool.dns.clone() })
+}
+
+/// Ends the owner's leases in `network`; the addresses rest from `now` on. Returns them. An owner without any is no
+/// error, and no pool is needed: what was leased is in the ledger.
+///
+/// # Errors
+/// The ledger's.
+pub fn release(
+    transaction: &mut Transaction<'_>,
+    owner: &Owner,
+    network: &str,
+    now: UnixSeconds,
+) -> Result<Vec<IpAddr>, IpamError> {
+    let released = transaction.release_leases(owner, Some(network), now)?;
+    for lease in &released {
+        info!(network, address = %lease.address, container = owner.container_id, ifname = owner.ifname, "released");
+    }
+    Ok(released.into_iter().map(|lease| lease.address).collect())
+}
+
+/// Verifies that the owner has an address of each set.
+///
+/// # Errors
+/// [`IpamError::NotLeased`], or the ledger's.
+pub fn check(records: &Records, network: &str, pool: &PoolConfig, owner: &Owner) -> Result<(), IpamError> {
+    let held = held_addresses(records, network, owner)?;
+    let lacks = |set: &&RangeSet| !held.iter().any(|address| set.range_of(*address).is_some());
+    match pool.sets.iter().find(lacks) {
+        None => Ok(()),
+        Some(set) => Err(IpamError::NotLeased {
+            network: network.to_owned(),
+            owner: owner.clone(),
+            ranges: set.in_words(),
+        }),
+    }
+}
+
+/// Verifies that another container could get an address from each set.
+///
+/// # Errors
+/// [`IpamError::Exhausted`], or the ledger's.
+pub fn require_room(
+    records: &Records,
+    network: &str,
+    pool: &PoolConfig,
+    boot_id: &str,
+) -> Result<(), IpamError> {
+    (0..).zip(&pool.sets).try_for_each(|(slot, set)| pick(records, network, slot, set, boot_id).map(|_| ()))
+}
+
+fn held_addresses(records: &Records, network: &str, owner: &Owner) -> Result<Vec<IpAddr>, IpamError> {
+    let leases = records.leases_of(owner)?;
+    Ok(leases.into_iter().filter(|lease| lease.network == network).map(|lease| lease.address).collect())
+}
+
+/// Which address was asked for from each set.
+fn requested_by_set(
+    network: &str,
+    pool: &PoolConfig,
+    requested: &[IpAddr],
+) -> Result<Vec<Option<IpAddr>>, IpamError> {
+    let mut by_set = vec![None; pool.sets.len()];
+    for address in requested {
+        let place = pool.sets.iter().position(|set| set.gives_out(*address));
+        let Some((set, slot)) = place.map(|place| (&pool.sets[place], &mut by_set[place])) else {
+            return Err(IpamError::NotInPool {
+                network: network.to_owned(),
+                address: *address,
+                ranges: pool.ranges_in_words(),
+            });
+        };
+        match slot.replace(*address) {
+            Some(first) if first != *address => {
+                return Err(IpamError::TwoOfOneSet {
+                    network: network.to_owned(),
+                    first,
+                    second: *address,
+                    ranges: set.in_words(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(by_set)
+}
+
+/// The address that was asked for, if nobody uses it. That it rests does not matter: who asks for an address wants this
+/// one, usually because it was the last owner's.
+fn take(records: &Records, network: &str, asked: IpAddr, boot_id: &str) -> Result<Choice, IpamError> {
+    match records.lease_at(network, asked)? {
+        Some(lease) if lease.boot_id == boot_id => {
+            Err(IpamError::Taken { network: network.to_owned(), address: asked, holder: lease.owner })
+        }
+        Some(_) => Ok(Choice::Unused(asked)),
+        None if records.chunk(network, asked)?.is_taken(asked) => Ok(Choice::Unused(asked)),
+        None => Ok(Choice::Free(asked)),
+    }
+}
+
+/// The next address of a set.
+fn pick(
+    records: &Records,
+    network: &str,
+    slot: u16,
+    set: &RangeSet,
+    boot_id: &str,
+) -> Result<Choice, IpamError> {
+    let order = rotation(&set.spans, records.cursor(network, slot)?);
+    let chunk = |address| records.chunk(network, address);
+    if let Some(free) = first_free(&order, chunk)? {
+        return Ok(Choice::Free(free));
+    }
+    let resting = records.resting_in(network)?;
+    let mut resting =
+        resting.iter().map(|resting| resting.lease.address).filter(|address| set.gives_out(*address));
+    if let Some(address) = resting.next() {
+        info!(network, %address, "no address is free; using the one that has rested longest");
+        return Ok(Choice::Unused(address));
+    }
+    for span in &set.spans {
+        if let Some(lease) = records.lease_of_another_boot(network, span.first, span.last, boot_id)? {
+            warn!(network, address = %lease.address, owner = %lease.owner,
+                "no address is free; using one that was leased before the last reboot and never released");
+            return Ok(Choice::Unused(lease.address));
+        }
+    }
+    Err(IpamError::Exhausted {
+        network: network.to_owned(),
+        ranges: set.in_words(),
+        size: set.size(),
+        ledger: records.path().to_owned(),
+    })
+}
+
+/// Writes a choice down and returns its address.
+fn record(
+    transaction: &mut Transaction<'_>,
+    network: &str,
+    slot: u16,
+    choice: &Choice,
+    request: &LeaseRequest,
+) -> Result<IpAddr, IpamError> {
+    let address = match *choice {
+        Choice::Held(address) => return Ok(address),
+        Choice::Unused(address) => {
+            transaction.free_address(network, address)?;
+            address
+        }
+        Choice::Free(address) => address,
+    };
+    transaction.insert_lease(&Lease {
+        network: network.to_owned(),
+        address,
+        owner: request.owner.clone(),
+        device: request.device,
+        boot_id: request.boot_id.clone(),
+        created_at: request.now,
+    })?;
+    if request.requested.is_empty() {
+        transaction.set_cursor(network, slot, address)?;
+    }
+    let owner = &request.owner;
+    info!(network, %address, container = owner.container_id, ifname = owner.ifname, "leased");
+    Ok(address)
+}
+
+impl RangeSet {
+    /// An address of this set as a result has it.
+    fn as_ip(&self, address: IpAddr) -> Ip {
+        let range = self.range_of(address);
+        let net = range.and_then(|range| IpNet::new(address, range.subnet().prefix_len()).ok());
+        Ip {
+            address: net.unwrap_or_else(|| address.into()),
+            gateway: range.and_then(|range| range.gateway()),
+            interface: None,
+        }
+    }
+}
