@@ -1,0 +1,108 @@
+//! One call of the plugin: what the runtime said, where things are, and which moment it is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zerobridge_kernel::{Netns, NetnsError, NetnsId, Sysfs};
+use zerobridge_ledger::{Attachment, Ledger, LedgerError, Owner, Pod, Sandbox, UnixSeconds};
+use zerobridge_proto::PciAddress;
+use zerobridge_proto::cni::{CniError, Environment, ErrorCode, NetworkConfig};
+
+use crate::config::Paths;
+use crate::lock::{LockError, VfLock};
+
+/// How long a VF that another call is changing is waited for: longer than any single call takes, shorter than the
+/// minutes after which a runtime gives up.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Everything that an operation may depend on.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    /// The environment variables.
+    pub environment: &'a Environment,
+    /// Standard input.
+    pub config: &'a NetworkConfig,
+    /// Roots and directories.
+    pub paths: Paths,
+    /// The kernel's `boot_id`.
+    pub boot_id: String,
+    /// The time of the call.
+    pub now: UnixSeconds,
+}
+
+impl Call<'_> {
+    /// The machine's PCI functions.
+    pub(crate) fn sysfs(&self) -> Sysfs {
+        Sysfs::new(self.paths.sysfs.clone())
+    }
+
+    /// The interface that the call is about.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { container_id: self.environment.container_id.clone(), ifname: self.environment.ifname.clone() }
+    }
+
+    /// The pod, when the runtime named one.
+    pub(crate) fn pod(&self) -> Option<Pod> {
+        let args = &self.environment.args;
+        Some(Pod {
+            namespace: args.pod_namespace()?.to_owned(),
+            name: args.pod_name()?.to_owned(),
+            uid: args.pod_uid().map(str::to_owned),
+        })
+    }
+
+    /// Opens the ledger.
+    pub(crate) fn ledger(&self) -> Result<Ledger, CniError> {
+        Ledger::open(&self.paths.state_dir).map_err(|error| ledger_error(&error))
+    }
+
+    /// Locks a VF for this call.
+    pub(crate) fn lock(&self, device: PciAddress) -> Result<VfLock, CniError> {
+        let owner = format!("{} of {}", self.environment.command, self.owner());
+        VfLock::acquire(&self.paths.run_dir, device, &owner, LOCK_PATIENCE).map_err(|error| {
+            let code = match error {
+                LockError::Held { .. } => ErrorCode::TRY_AGAIN_LATER,
+                LockError::Open { .. } => ErrorCode::IO,
+            };
+            CniError::from_chain(code, &error)
+        })
+    }
+
+    /// The namespace of a record, when it is still the one that the record speaks of.
+    ///
+    /// # Errors
+    /// The namespace exists but cannot be opened, so nobody can say.
+    pub(crate) fn sandbox_of(&self, record: &Attachment) -> Result<Option<Netns>, CniError> {
+        if record.boot_id != self.boot_id {
+            return Ok(None);
+        }
+        let recorded = NetnsId { device: record.sandbox.dev, inode: record.sandbox.ino };
+        match Netns::open(&record.sandbox.path) {
+            Ok(netns) => Ok(Some(netns).filter(|netns| netns.id() == recorded)),
+            Err(error) if error.is_gone() => Ok(None),
+            Err(error) => Err(CniError::from_chain(ErrorCode::IO, &error)),
+        }
+    }
+}
+
+/// How the ledger remembers a namespace.
+pub(crate) fn sandbox(netns: &Netns) -> Sandbox {
+    let NetnsId { device, inode } = netns.id();
+    Sandbox { path: PathBuf::from(netns.path()), dev: device, ino: inode }
+}
+
+/// A ledger's failure as the runtime is told it.
+pub(crate) fn ledger_error(error: &LedgerError) -> CniError {
+    let code = match error {
+        LedgerError::Busy { .. } => ErrorCode::TRY_AGAIN_LATER,
+        _ => ErrorCode::IO,
+    };
+    CniError::from_chain(code, error)
+}
+
+/// A namespace's failure as the runtime is told it.
+pub(crate) fn netns_error(error: &NetnsError) -> CniError {
+    // Code 3 tells the runtime that there is nothing left to DEL.
+    let code = if error.is_gone() { ErrorCode::UNKNOWN_CONTAINER } else { ErrorCode::IO };
+    CniError::from_chain(code, error)
+}

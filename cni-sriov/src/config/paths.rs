@@ -1,0 +1,59 @@
+//! Where the plugin keeps and finds things. The only part of a configuration that DEL needs.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use zerobridge_proto::cni::{CniError, NetworkConfig};
+
+use super::bad_value;
+
+/// Roots and directories, each an absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Paths {
+    /// The ledger's directory.
+    pub state_dir: PathBuf,
+    /// Locks, gone after a reboot.
+    pub run_dir: PathBuf,
+    /// The kubelet's root directory, as its `--root-dir`.
+    pub kubelet_root: PathBuf,
+    /// Where sysfs is mounted.
+    pub sysfs: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/zerobridge".into(),
+            run_dir: "/run/zerobridge".into(),
+            kubelet_root: "/var/lib/kubelet".into(),
+            sysfs: "/sys".into(),
+        }
+    }
+}
+
+impl Paths {
+    /// The keys that name them.
+    pub(super) const KEYS: [&str; 4] = ["stateDir", "runDir", "kubeletRoot", "sysfs"];
+
+    /// Reads the keys that are there; the others keep their defaults.
+    ///
+    /// # Errors
+    /// Code 7 for what is no absolute path.
+    pub(crate) fn parse(config: &NetworkConfig) -> Result<Self, CniError> {
+        let mut paths = Self::default();
+        let [state_dir, run_dir, kubelet_root, sysfs] = Self::KEYS;
+        for (key, path) in [
+            (state_dir, &mut paths.state_dir),
+            (run_dir, &mut paths.run_dir),
+            (kubelet_root, &mut paths.kubelet_root),
+            (sysfs, &mut paths.sysfs),
+        ] {
+            match config.own.get(key) {
+                None => {}
+                Some(Value::String(text)) if text.starts_with('/') => *path = text.into(),
+                Some(other) => return Err(bad_value(key, other, "an absolute path as text")),
+            }
+        }
+        Ok(paths)
+    }
+}

@@ -1,0 +1,160 @@
+//! What a network sets of a VF. Names, ranges and defaults of sriov-cni's keys are kept; its leniency is not.
+
+use serde_json::{Map, Value};
+use zerobridge_kernel::{VfLinkState, VlanProtocol, VlanTag};
+use zerobridge_proto::Mac;
+use zerobridge_proto::cni::CniError;
+
+use super::{bad_value, invalid};
+
+/// The largest VLAN ID: 4095 is reserved (IEEE 802.1Q, table 9-2), though the kernel lets it pass.
+const MAX_VLAN: u16 = 4094;
+
+/// The smallest MTU that IPv4 allows (RFC 791) and the largest that an Ethernet driver of the kernel offers.
+const MTU_RANGE: (u32, u32) = (68, 65535);
+
+/// What to set of a VF. Absent means untouched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VfSettings {
+    /// `vlan` with `vlanQoS` and `vlanProto`; ID 0 removes the tag.
+    pub vlan: Option<VlanTag>,
+    /// `mac`: imposed by the PF and carried by the VF.
+    pub mac: Option<Mac>,
+    /// `mtu` in bytes.
+    pub mtu: Option<u32>,
+    /// `spoofchk`.
+    pub spoof_check: Option<bool>,
+    /// `trust`.
+    pub trust: Option<bool>,
+    /// `link_state`.
+    pub link_state: Option<VfLinkState>,
+    /// `min_tx_rate` in Mbit/s.
+    pub min_tx_rate: Option<u32>,
+    /// `max_tx_rate` in Mbit/s.
+    pub max_tx_rate: Option<u32>,
+}
+
+impl VfSettings {
+    pub(super) const KEYS: [&str; 10] = [
+        "vlan",
+        "vlanQoS",
+        "vlanProto",
+        "mac",
+        "mtu",
+        "spoofchk",
+        "trust",
+        "link_state",
+        "min_tx_rate",
+        "max_tx_rate",
+    ];
+
+    /// Reads the keys that are there. `place` goes before a key's name in an error, such as `networks[1].`.
+    pub(super) fn parse(keys: &Map<String, Value>, place: &str) -> Result<Self, CniError> {
+        let keys = Keys { keys, place };
+        Ok(Self {
+            vlan: keys.vlan()?,
+            mac: keys.text("mac", "an Ethernet address as text", |text| text.parse().ok())?,
+            mtu: keys.number("mtu", MTU_RANGE)?,
+            spoof_check: keys.text("spoofchk", "\"on\" or \"off\"", on_off)?,
+            trust: keys.text("trust", "\"on\" or \"off\"", on_off)?,
+            link_state: keys.text("link_state", "\"auto\", \"enable\" or \"disable\"", link_state)?,
+            min_tx_rate: keys.number("min_tx_rate", (0, u32::MAX))?,
+            max_tx_rate: keys.number("max_tx_rate", (0, u32::MAX))?,
+        })
+    }
+
+    /// Checks what depends on several keys or came from several places.
+    pub(super) fn check(&self, network: &str) -> Result<(), CniError> {
+        if let Some(mac) = self.mac.filter(|mac| !mac.is_unicast()) {
+            return Err(invalid(format!(
+                "mac of network {network} is {mac}; a VF needs a unicast address: lowest bit of the first octet clear, \
+                 not all zero"
+            )));
+        }
+        match (self.min_tx_rate, self.max_tx_rate) {
+            (Some(min), Some(max)) if max > 0 && min > max => Err(invalid(format!(
+                "min_tx_rate of network {network} is {min}, above its max_tx_rate {max}; set it to at most that"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Keys<'a> {
+    keys: &'a Map<String, Value>,
+    place: &'a str,
+}
+
+impl Keys<'_> {
+    fn vlan(&self) -> Result<Option<VlanTag>, CniError> {
+        let id: Option<u16> = self.number("vlan", (0, MAX_VLAN))?;
+        let qos: Option<u8> = self.number("vlanQoS", (0, 7))?;
+        let protocol = self.text("vlanProto", "\"802.1q\" or \"802.1ad\"", vlan_protocol)?;
+        let needs = |key: &str, what: &str| {
+            let place = self.place;
+            Err(invalid(format!(
+                "{place}{key} is set, but {place}vlan is {what}; set vlan to 1 to {MAX_VLAN}"
+            )))
+        };
+        match (id, qos.unwrap_or(0), protocol) {
+            (None, _, _) if qos.is_some() => needs("vlanQoS", "not"),
+            (None, _, Some(_)) => needs("vlanProto", "not"),
+            (None, _, None) => Ok(None),
+            (Some(0), 1.., _) => needs("vlanQoS", "0, which removes the tag"),
+            (Some(0), _, Some(VlanProtocol::Dot1Ad)) => needs("vlanProto", "0, which removes the tag"),
+            (Some(id), qos, protocol) => {
+                Ok(Some(VlanTag { id, qos, protocol: protocol.unwrap_or_default() }))
+            }
+        }
+    }
+
+    fn number<T: TryFrom<u64> + Into<u64> + Copy>(
+        &self,
+        key: &str,
+        (low, high): (T, T),
+    ) -> Result<Option<T>, CniError> {
+        let Some(value) = self.keys.get(key) else { return Ok(None) };
+        let (low, high): (u64, u64) = (low.into(), high.into());
+        let number = value.as_u64().filter(|number| (low..=high).contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        let error =
+            || bad_value(&format!("{}{key}", self.place), value, &format!("a number from {low} to {high}"));
+        number.map(Some).ok_or_else(error)
+    }
+
+    fn text<T>(
+        &self,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, CniError> {
+        let Some(value) = self.keys.get(key) else { return Ok(None) };
+        let error = || bad_value(&format!("{}{key}", self.place), value, allowed);
+        value.as_str().and_then(read).map(Some).ok_or_else(error)
+    }
+}
+
+fn on_off(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn link_state(text: &str) -> Option<VfLinkState> {
+    match text {
+        "auto" => Some(VfLinkState::Auto),
+        "enable" => Some(VfLinkState::Enable),
+        "disable" => Some(VfLinkState::Disable),
+        _ => None,
+    }
+}
+
+fn vlan_protocol(text: &str) -> Option<VlanProtocol> {
+    match text.to_ascii_lowercase().as_str() {
+        "802.1q" => Some(VlanProtocol::Dot1Q),
+        "802.1ad" => Some(VlanProtocol::Dot1Ad),
+        _ => None,
+    }
+}

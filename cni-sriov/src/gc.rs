@@ -1,0 +1,51 @@
+//! GC: end every attachment that the runtime no longer knows.
+
+use std::collections::HashSet;
+
+use zerobridge_proto::cni::{CniError, ErrorCode, ValidAttachment};
+
+use crate::call::{Call, ledger_error};
+use crate::config::Config;
+use crate::give_back::give_back;
+
+/// Gives back each VF of the configured networks whose owner is not among `cni.dev/valid-attachments`.
+///
+/// # Errors
+/// Those that could not be given back; all others have been.
+pub(crate) fn gc(call: &Call<'_>) -> Result<(), CniError> {
+    let Some(valid) = &call.config.valid_attachments else {
+        return Err(CniError::new(
+            ErrorCode::INVALID_CONFIG,
+            "cni.dev/valid-attachments is missing; without it GC would take every pod's VF",
+        ));
+    };
+    let valid: HashSet<&ValidAttachment> = valid.iter().collect();
+    let config = Config::parse(call.config, &call.environment.args)?;
+    let networks: HashSet<&str> = config.networks.iter().map(|network| network.name.as_str()).collect();
+    let mut ledger = call.ledger()?;
+    let mut failures = Vec::new();
+    for record in ledger.attachments().map_err(|error| ledger_error(&error))? {
+        let owner = ValidAttachment {
+            container_id: record.owner.container_id.clone(),
+            ifname: record.owner.ifname.clone(),
+        };
+        if !networks.contains(record.network.as_str()) || valid.contains(&owner) {
+            continue;
+        }
+        let ended = call.lock(record.device).and_then(|_lock| {
+            match ledger.attachment_of_device(record.device).map_err(|error| ledger_error(&error))? {
+                Some(current) if current.owner == record.owner => give_back(call, &mut ledger, &current),
+                _ => Ok(()),
+            }
+        });
+        failures.extend(ended.err());
+    }
+    match failures.split_first() {
+        None => Ok(()),
+        Some((first, rest)) => {
+            let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
+            let details = [vec![first.details.clone()], rest].concat().join("; ");
+            Err(CniError::new(first.code, first.msg.clone()).with_details(details))
+        }
+    }
+}

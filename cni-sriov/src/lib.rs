@@ -1,0 +1,25 @@
+//! The CNI plugin: attaches one SR-IOV virtual function to one pod, and gives it back as it was.
+//!
+//! An attachment is a value ([`attachment::VfState`]); every verb is convergence on one. What the node has promised is
+//! in the ledger, what is so is asked of the kernel, and nothing is remembered elsewhere. Refuses to do anything that
+//! outlives the call.
+#![forbid(unsafe_code)]
+
+mod add;
+pub mod attachment;
+mod call;
+mod check;
+pub mod codes;
+mod config;
+mod del;
+mod failure;
+mod gc;
+mod give_back;
+mod lock;
+mod log;
+mod plugin;
+mod pod_resources;
+mod selection;
+mod status;
+
+pub use plugin::run;

@@ -1,0 +1,91 @@
+//! From environment and standard input to an answer on standard output.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use zerobridge_kernel::boot_id;
+use zerobridge_proto::cni::{
+    CniError, Command, Environment, ErrorCode, NetworkConfig, Version, version_answer,
+};
+
+use crate::add::add;
+use crate::call::Call;
+use crate::check::check;
+use crate::config::Paths;
+use crate::del::del;
+use crate::gc::gc;
+use crate::log;
+use crate::status::status;
+
+/// Answers one call. Returns the exit code of the process: 0, or 1 with an error object on `stdout`.
+///
+/// # Errors
+/// The answer could not be written.
+pub fn run<K: AsRef<OsStr>, V: Into<OsString>>(
+    variables: impl IntoIterator<Item = (K, V)>,
+    stdin: &[u8],
+    now: SystemTime,
+    stdout: &mut impl Write,
+) -> io::Result<u8> {
+    match answer(variables, stdin, now) {
+        Ok(None) => Ok(0),
+        Ok(Some(answer)) => writeln!(stdout, "{answer}").map(|()| 0),
+        Err(error) => {
+            tracing::error!(%error, "failed");
+            writeln!(stdout, "{}", error.encode(NetworkConfig::answer_version(stdin))).map(|()| 1)
+        }
+    }
+}
+
+fn answer<K: AsRef<OsStr>, V: Into<OsString>>(
+    variables: impl IntoIterator<Item = (K, V)>,
+    stdin: &[u8],
+    now: SystemTime,
+) -> Result<Option<Box<dyn Display>>, CniError> {
+    let environment = Environment::parse(variables)?;
+    if environment.command == Command::Version {
+        return Ok(Some(Box::new(version_answer(stdin))));
+    }
+    let config = NetworkConfig::decode(stdin)?;
+    log::start(&config)?;
+    require_version(&environment, &config)?;
+    let boot_id = boot_id(Path::new("/proc")).map_err(|error| CniError::from_chain(ErrorCode::IO, &error))?;
+    let paths = Paths::parse(&config)?;
+    let call = Call { environment: &environment, config: &config, paths, boot_id, now: now.into() };
+    match environment.command {
+        Command::Add => {
+            let result = add(&call)?;
+            return Ok(Some(Box::new(result.encode(config.version))));
+        }
+        Command::Del => del(&call)?,
+        Command::Check => check(&call)?,
+        Command::Gc => gc(&call)?,
+        Command::Status => status(&call)?,
+        Command::Version => {}
+    }
+    Ok(None)
+}
+
+/// CHECK exists since 0.4.0, GC and STATUS since 1.1.0.
+fn require_version(environment: &Environment, config: &NetworkConfig) -> Result<(), CniError> {
+    let since = match environment.command {
+        Command::Check => Version::V0_4_0,
+        Command::Gc | Command::Status => Version::V1_1_0,
+        Command::Add | Command::Del | Command::Version => return Ok(()),
+    };
+    if config.version >= since {
+        return Ok(());
+    }
+    Err(CniError::new(
+        ErrorCode::INCOMPATIBLE_VERSION,
+        format!(
+            "{} exists since CNI {}, and cniVersion is {}",
+            environment.command,
+            since.as_str(),
+            config.version.as_str()
+        ),
+    ))
+}
