@@ -1,0 +1,8 @@
+//! What the lab's VM and its host say to each other: one JSON value per line over a virtio serial port.
+//!
+//! Refuses to know what a test wants: it runs programs, keeps them, and moves files.
+#![forbid(unsafe_code)]
+
+mod protocol;
+
+pub use protocol::{Answer, Call, Output, PORT_NAME, Program, Reply, Request, State};

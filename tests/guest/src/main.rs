@@ -1,0 +1,53 @@
+//! What the lab runs inside its VM: the first process, the agent that the host talks to, and two tools for tests.
+//!
+//! Refuses to know which test is running.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod crash;
+mod init;
+mod process;
+mod resources;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: lab-guest init | agent
+       lab-guest crash REPORT [--at N] -- PROGRAM [ARGUMENT…]
+       lab-guest traced PROGRAM [ARGUMENT…]
+       lab-guest resources allocatable | pods
+       lab-guest resources wait RESOURCE COUNT SECONDS [OLD-SOCKET-INODE]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["init"] => init::run().map_err(Into::into),
+        ["agent"] => agent::run().map_err(Into::into),
+        ["crash", rest @ ..] => crash::run(rest).map_err(Into::into),
+        ["traced", program, rest @ ..] => crash::become_traced(program, rest).map_err(Into::into),
+        ["resources", rest @ ..] => resources::run(rest).map_err(Into::into),
+        _ => Err(Box::<dyn Error>::from(USAGE)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell it to when standard error is gone.
+            let _ = writeln!(io::stderr(), "lab-guest: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its sources, joined by colons.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}

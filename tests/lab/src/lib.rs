@@ -1,0 +1,28 @@
+//! The lab: a VM with real SR-IOV network cards, a real containerd and a real kubelet, on any Linux machine.
+//!
+//! [`prepare`] makes and caches what a VM needs, [`Lab::boot`] starts one, [`Lab::node`] makes it a Kubernetes node.
+//! Refuses to know what a scenario expects.
+#![forbid(unsafe_code)]
+
+mod lab;
+mod machine;
+mod network;
+mod node;
+mod prepare;
+mod programs;
+mod report;
+mod story;
+
+pub use lab::{CARDS, Lab, LabError, VFS_PER_CARD};
+pub use machine::{Guest, GuestError, Hardware, Output, Program, State, Vm, VmError, program};
+pub use network::{CniCall, CniError, Link, LinkInfo, PLUGIN_FOLDER, Rate, Snapshot, VfInfo, VfPlace, Vlan};
+pub use node::{
+    Address, BLUE, GREEN, LinkAddresses, Node, Pod, PodRequest, Waited, cni_config, device_config,
+};
+pub use prepare::{
+    AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
+    Progress, prepare,
+};
+pub use programs::{Programs, ProgramsError};
+pub use report::report;
+pub use story::{StoryError, tell};

@@ -1,0 +1,101 @@
+//! The lab's command line: prepare it, look into it, or have it tell the story of a pod's first interface.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use zerobridge_lab::{Cache, Lab, LabError, Prepared, Progress, prepare, report, tell};
+
+/// A VM with real SR-IOV network cards, a real containerd and a real kubelet.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Install, fetch and build everything that a VM needs, and keep it in the cache.
+    Prepare,
+    /// Show a pod's first interface from the card to the ping, each step by live commands; takes a minute or two.
+    Demo,
+    /// Boot a VM with eight VFs and run shell scripts in it, one after the other.
+    Run {
+        /// Start containerd, the kubelet and the device plugin first.
+        #[arg(long)]
+        node: bool,
+        /// A script for `sh -ec` in the guest.
+        #[arg(required = true)]
+        scripts: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match act(&Arguments::parse().action) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut next = error.source();
+            while let Some(source) = next {
+                text = format!("{text}: {source}");
+                next = source.source();
+            }
+            // Without standard error there is nobody to tell.
+            let _ = writeln!(io::stderr(), "lab: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(action: &Action) -> Result<(), Box<dyn Error>> {
+    let progress = Progress::to(io::stdout());
+    let prepared = ready(&progress)?;
+    match action {
+        Action::Prepare => Ok(()),
+        Action::Demo => {
+            let mut lab = boot(&prepared, &progress)?;
+            let mut out = io::stdout();
+            let bold = out.is_terminal();
+            match tell(&mut lab, &progress, &mut out, bold) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("the story did not go as it should".into()),
+                Err(error) => {
+                    progress.say(&report(&mut lab.vm));
+                    Err(error.into())
+                }
+            }
+        }
+        Action::Run { node, scripts } => {
+            let mut lab = boot(&prepared, &progress)?;
+            let outcome = run(&mut lab, *node, scripts, &progress);
+            if outcome.is_err() {
+                progress.say(&report(&mut lab.vm));
+            }
+            outcome
+        }
+    }
+}
+
+fn ready(progress: &Progress) -> Result<Prepared, Box<dyn Error>> {
+    let cache = Cache::from_environment()?;
+    progress.say(&format!("the lab, kept in {}", cache.root().display()));
+    Ok(prepare(&cache, progress)?)
+}
+
+fn boot(prepared: &Prepared, progress: &Progress) -> Result<Lab, LabError> {
+    progress.step("boot, two cards, eight VFs", || Lab::boot(prepared), |_| "up".into())
+}
+
+fn run(lab: &mut Lab, node: bool, scripts: &[String], progress: &Progress) -> Result<(), Box<dyn Error>> {
+    if node {
+        progress.step("containerd, kubelet, device plugin", || lab.node().map(|_| ()), |()| "up".into())?;
+    }
+    for script in scripts {
+        progress.say(&format!("$ {script}"));
+        progress.say(lab.vm.guest.shell(script)?.trim_end());
+    }
+    Ok(())
+}

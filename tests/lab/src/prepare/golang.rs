@@ -1,0 +1,105 @@
+//! Programs from the Go module proxy: the kubelet, containerd and the CNI reference plugins, at pinned versions.
+
+use super::PrepareError;
+use super::cache::{Cache, CacheError, Entry, Key};
+use super::checkout;
+use super::host::HostCommand;
+
+/// Kept equal to `require k8s.io/kubernetes` in the fixture module; a unit test compares them.
+pub(crate) const KUBERNETES: &str = "1.36.3";
+/// The programs that the fixture module's one binary can be.
+const KUBERNETES_PROGRAMS: [&str; 1] = ["kubelet"];
+/// Below the checkout.
+const KUBERNETES_MODULE: &str = "tests/fixtures/kubernetes";
+
+pub(crate) const CONTAINERD: &str = "2.2.9";
+const CONTAINERD_PACKAGES: [&str; 3] = [
+    "github.com/containerd/containerd/v2/cmd/containerd",
+    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+    "github.com/containerd/containerd/v2/cmd/ctr",
+];
+/// Snapshotters that need C libraries are left out.
+const CONTAINERD_TAGS: &str = "no_btrfs,no_devmapper,no_zfs,netgo,osusergo";
+
+pub(crate) const CNI_PLUGINS: &str = "1.9.1";
+/// What a measurement compares Zerobridge with, and containerd's loopback plugin.
+const CNI_PLUGIN_PACKAGES: [&str; 3] = [
+    "github.com/containernetworking/plugins/plugins/ipam/host-local",
+    "github.com/containernetworking/plugins/plugins/main/host-device",
+    "github.com/containernetworking/plugins/plugins/main/loopback",
+];
+
+/// A folder with `kubelet`.
+pub(crate) fn kubernetes(cache: &Cache) -> Result<Entry, PrepareError> {
+    let module = checkout().join(KUBERNETES_MODULE);
+    let minor = KUBERNETES.split('.').nth(1).unwrap_or_default();
+    let version = "k8s.io/component-base/version";
+    let flags = format!(
+        "-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
+    );
+    let key = key()?.with("flags", &flags).with_folder(&module)?;
+    cache.entry("kubernetes", &key, |folder| {
+        let binary = folder.join("kubernetes");
+        go().args(["build", "-trimpath", "-ldflags", &flags, "-o"])
+            .args([&binary])
+            .args(["."])
+            .folder(&module)
+            .run()?;
+        for program in KUBERNETES_PROGRAMS {
+            std::os::unix::fs::symlink("kubernetes", folder.join(program))
+                .map_err(CacheError::file("link in", folder))?;
+        }
+        Ok(())
+    })
+}
+
+/// A folder with `containerd`, `containerd-shim-runc-v2` and `ctr`.
+pub(crate) fn containerd(cache: &Cache) -> Result<Entry, PrepareError> {
+    install(cache, "containerd", &CONTAINERD_PACKAGES, CONTAINERD, CONTAINERD_TAGS)
+}
+
+/// A folder with `host-device`, `host-local` and `loopback`.
+pub(crate) fn cni_plugins(cache: &Cache) -> Result<Entry, PrepareError> {
+    install(cache, "cni-plugins", &CNI_PLUGIN_PACKAGES, CNI_PLUGINS, "")
+}
+
+fn install(
+    cache: &Cache,
+    name: &str,
+    packages: &[&str],
+    version: &str,
+    tags: &str,
+) -> Result<Entry, PrepareError> {
+    let versioned: Vec<String> = packages.iter().map(|package| format!("{package}@v{version}")).collect();
+    let key = key()?.with("packages", versioned.join(" ")).with("tags", tags);
+    cache.entry(name, &key, |folder| {
+        go().args(["install", "-trimpath", "-ldflags", "-s -w", "-tags", tags])
+            .args(&versioned)
+            .env("GOBIN", folder)
+            .run()?;
+        Ok(())
+    })
+}
+
+fn key() -> Result<Key, PrepareError> {
+    Ok(Key::new().with("go", go().args(["version"]).text()?))
+}
+
+/// go without the machine's own flags, making programs that need no C library.
+fn go() -> HostCommand {
+    HostCommand::new("go").env("CGO_ENABLED", "0").env("GOFLAGS", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_fixture_module_requires_the_version_that_is_announced() {
+        let path = checkout().join(KUBERNETES_MODULE).join("go.mod");
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains(&format!("k8s.io/kubernetes v{KUBERNETES}\n")), "go.mod and KUBERNETES differ");
+    }
+}

@@ -1,0 +1,116 @@
+//! Everything that a VM of the lab needs, made once and cached.
+//!
+//! Refuses to know what a VM is used for.
+
+mod apt;
+mod cache;
+mod golang;
+mod guest_program;
+mod host;
+mod image;
+mod initramfs;
+mod kernel;
+mod packages;
+mod progress;
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use apt::AptError;
+pub use cache::{Cache, CacheError};
+pub use host::HostError;
+pub(crate) use host::tail;
+pub use kernel::KernelError;
+pub use packages::PackageError;
+pub use progress::Progress;
+
+/// The container image of the lab, as a pod's manifest names it.
+pub const IMAGE: &str = image::NAME;
+
+/// Why the lab cannot be prepared.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// A Debian package is missing.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// There is no kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A command failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A JSON document of the image could not be written.
+    #[error("encode a document of the container image")]
+    Encode {
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Where the finished things are.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The uncompressed kernel.
+    pub vmlinux: PathBuf,
+    /// The folder that holds the kernel's modules by release.
+    pub modules: PathBuf,
+    /// The initial file system.
+    pub initramfs: PathBuf,
+    /// The guest's first program.
+    pub guest: PathBuf,
+    /// The folder of `kubelet`.
+    pub kubernetes: PathBuf,
+    /// The folder of `containerd`, its shim and `ctr`.
+    pub containerd: PathBuf,
+    /// The folder of the CNI reference plugins.
+    pub cni_plugins: PathBuf,
+    /// The container image's archive.
+    pub image: PathBuf,
+}
+
+/// Installs, fetches and builds what is missing, with one line per step.
+///
+/// # Errors
+/// The first step that fails; what was finished before it is kept.
+pub fn prepare(cache: &Cache, progress: &Progress) -> Result<Prepared, PrepareError> {
+    let made = |entry: &cache::Entry| if entry.made { "made" } else { "cached" }.to_owned();
+    progress.step("Debian packages", packages::install_missing, |names| match names.len() {
+        0 => "present".into(),
+        _ => format!("installed {}", names.join(" ")),
+    })?;
+    let (kernel, release) = progress.step(
+        "kernel",
+        || kernel::prepare(cache),
+        |(entry, release)| format!("{release}, {}", made(entry)),
+    )?;
+    let initramfs = progress.step("initramfs", || initramfs::prepare(cache, &kernel.path, &release), made)?;
+    let guest = progress.step("lab-guest", || guest_program::prepare(cache), made)?;
+    let image = progress.step("container image", || image::prepare(cache), made)?;
+    let name = format!("CNI reference plugins {}", golang::CNI_PLUGINS);
+    let cni_plugins = progress.step(&name, || golang::cni_plugins(cache), made)?;
+    let name = format!("containerd {}", golang::CONTAINERD);
+    let containerd = progress.step(&name, || golang::containerd(cache), made)?;
+    let name = format!("kubelet {}", golang::KUBERNETES);
+    let kubernetes = progress.step(&name, || golang::kubernetes(cache), made)?;
+    Ok(Prepared {
+        vmlinux: kernel.path.join("vmlinux"),
+        modules: kernel.path.join("root/usr/lib/modules"),
+        initramfs: initramfs.path.join("initrd.img"),
+        guest: guest.path.join("lab-guest"),
+        kubernetes: kubernetes.path,
+        containerd: containerd.path,
+        cni_plugins: cni_plugins.path,
+        image: image.path.join(image::ARCHIVE),
+    })
+}
+
+/// The folder of the workspace that this crate is part of.
+pub(crate) fn checkout() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own)
+}

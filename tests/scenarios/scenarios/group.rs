@@ -1,0 +1,87 @@
+//! Scenarios in groups: which share a VM, when it boots, and what is shown when one fails.
+
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Failed, Trial};
+use zerobridge_lab::{Cache, Lab, Progress, prepare, report};
+
+/// What a scenario returns.
+pub(crate) type Outcome = Result<(), Box<dyn Error>>;
+
+/// A scenario: its name and what it does with the lab.
+pub(crate) type Scenario = (&'static str, fn(&mut Lab) -> Outcome);
+
+/// Scenarios that share one VM.
+#[derive(Clone, Copy)]
+pub(crate) struct Group {
+    /// What precedes `::` in their names.
+    pub(crate) name: &'static str,
+    /// In the order in which they run.
+    pub(crate) scenarios: &'static [Scenario],
+}
+
+/// The one VM there is at a time, and whose it is.
+#[derive(Clone, Default)]
+pub(crate) struct Bench(Arc<Mutex<Option<(&'static str, Lab)>>>);
+
+impl Group {
+    /// Its scenarios as test results.
+    pub(crate) fn trials(&self, bench: &Bench) -> Vec<Trial> {
+        let group = self.name;
+        let trial = |(name, scenario): &Scenario| {
+            let (bench, scenario) = (bench.clone(), *scenario);
+            Trial::test(format!("{group}::{name}"), move || bench.run(group, scenario))
+        };
+        self.scenarios.iter().map(trial).collect()
+    }
+}
+
+impl Bench {
+    /// Ends the VM.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn run(&self, group: &'static str, scenario: fn(&mut Lab) -> Outcome) -> Result<(), Failed> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.as_ref().is_some_and(|(owner, _)| *owner != group) {
+            place.take();
+        }
+        let mut lab = match place.take() {
+            Some((_, lab)) => lab,
+            None => boot(group).map_err(|error| Failed::from(chain(error.as_ref())))?,
+        };
+        match scenario(&mut lab) {
+            Ok(()) => {
+                *place = Some((group, lab));
+                Ok(())
+            }
+            // Not put back: whatever state it is in, the next scenario must not inherit it.
+            Err(error) => Err(format!("{}\n\n{}", chain(error.as_ref()), report(&mut lab.vm)).into()),
+        }
+    }
+}
+
+/// One line for whoever watches.
+pub(crate) fn say(line: &str) {
+    Progress::to(io::stderr()).say(line);
+}
+
+fn boot(group: &str) -> Result<Lab, Box<dyn Error>> {
+    let progress = Progress::to(io::stderr());
+    progress.say(&format!("\n{group}: a VM"));
+    let prepared = prepare(&Cache::from_environment()?, &progress)?;
+    Ok(progress.step("boot, two cards, eight VFs", || Lab::boot(&prepared), |_| "up".into())?)
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,33 @@
+//! Scenarios in the lab's VM, as ordinary test results.
+//!
+//! `cargo test -p zerobridge-scenarios` runs all, with a name or part of one (`del::`) those; `-- --list` lists them.
+//! The scenarios of a group share one VM, which boots when the first of them runs. A scenario leaves the VM as it found
+//! it; one that fails spoils it, and the next gets a fresh one.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod crash;
+mod del;
+mod expect;
+mod first_pod;
+mod group;
+mod hand;
+mod lab;
+
+use std::process::ExitCode;
+
+use group::{Bench, Group};
+use libtest_mimic::Arguments;
+
+const GROUPS: [Group; 5] = [lab::GROUP, first_pod::GROUP, del::GROUP, crash::GROUP, bad_input::GROUP];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One VM at a time: an emulated one takes two processors, and times in a crowded one mislead.
+    arguments.test_threads = Some(1);
+    let bench = Bench::default();
+    let trials = GROUPS.iter().flat_map(|group| group.trials(&bench)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    bench.clear();
+    conclusion.exit_code()
+}
