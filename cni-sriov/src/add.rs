@@ -216,7 +216,10 @@ fn announce_when_carried(call: &Call<'_>, access: &mut VfAccess, wanted: &VfStat
     match access.wait_for_carrier(Instant::now() + CARRIER_PATIENCE) {
         Ok(true) => {}
         Ok(false) => {
-            return warn!(ifname = call.environment.ifname, "no carrier yet; the addresses are not announced");
+            return warn!(
+                ifname = call.environment.ifname,
+                "no carrier yet; the addresses are not announced"
+            );
         }
         Err(error) => return warn!(%error, "the addresses are not announced"),
     }

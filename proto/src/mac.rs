@@ -109,7 +109,14 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_named_in_the_error() {
-        for text in ["", "02:00:00:00:01", "02:00:00:00:01:00:00", "02:00:00:00:01:0g", "2:0:0:0:1:0", "+2:00:00:00:01:00"] {
+        for text in [
+            "",
+            "02:00:00:00:01",
+            "02:00:00:00:01:00:00",
+            "02:00:00:00:01:0g",
+            "2:0:0:0:1:0",
+            "+2:00:00:00:01:00",
+        ] {
             let error = text.parse::<Mac>().unwrap_err();
             assert!(error.to_string().contains(&format!("\"{text}\"")), "{error}");
         }

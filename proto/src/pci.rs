@@ -22,7 +22,9 @@ pub struct PciAddress {
 
 /// A text that names no PCI function.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{text}\" is no PCI address; write domain:bus:device.function in hexadecimal, such as 0000:01:10.0")]
+#[error(
+    "\"{text}\" is no PCI address; write domain:bus:device.function in hexadecimal, such as 0000:01:10.0"
+)]
 pub struct PciAddressError {
     text: String,
 }
@@ -96,7 +98,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_named_in_the_error() {
-        for text in ["", "eth0", "0000:01:10", "0000:01:20.0", "0000:01:10.8", "0:0:0:0.0", "+1:10.0", "../x"] {
+        for text in ["", "eth0", "0000:01:10", "0000:01:20.0", "0000:01:10.8", "0:0:0:0.0", "+1:10.0", "../x"]
+        {
             let error = text.parse::<PciAddress>().unwrap_err();
             assert!(error.to_string().contains(&format!("\"{text}\"")), "{error}");
         }
