@@ -35,6 +35,10 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     let mut ledger = call.ledger()?;
     let selection = select(call, &config, &ledger)?;
     let device = selection.device;
+    let dns = match &selection.network.pool {
+        Some(pool) => pool.name_resolution()?,
+        None => Dns::default(),
+    };
 
     let _lock = call.lock(device)?;
     let existing = existing_record(call, &mut ledger, &selection)?;
@@ -54,7 +58,7 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         now: call.now,
         boot_id: call.boot_id.clone(),
     };
-    let leased = lease(&mut transaction, &selection, &request)?;
+    let leased = Leased { dns, ..lease(&mut transaction, &selection, &request)? };
     let routes = leased.routes.iter().map(|route| kernel_route(route, &leased)).collect();
     let addresses = leased.ips.iter().map(|ip| ip.address).collect();
     let wanted = wanted(&original, selection.network, &call.environment.ifname, addresses, routes);

@@ -39,7 +39,7 @@ pub struct Leased {
     pub ips: Vec<Ip>,
     /// The pool's routes.
     pub routes: Vec<Route>,
-    /// The pool's name resolution. A pool with [`resolv_conf`](PoolConfig::resolv_conf) has it there instead.
+    /// The pool's own name resolution; see [`PoolConfig::name_resolution`].
     pub dns: Dns,
 }
 

@@ -23,4 +23,3 @@ pub use lease::{LeaseRequest, Leased, check, lease, release, require_room};
 pub use pool::{DEFAULT_STATE_DIR, PoolConfig, state_dir};
 pub use range::Range;
 pub use range_set::RangeSet;
-pub use resolv_conf::parse_resolv_conf;

@@ -16,8 +16,7 @@ use zerobridge_proto::cni::{
 };
 
 use crate::{
-    DEFAULT_STATE_DIR, IpamError, LeaseRequest, PoolConfig, check, lease, parse_resolv_conf, release,
-    require_room, state_dir,
+    DEFAULT_STATE_DIR, IpamError, LeaseRequest, PoolConfig, check, lease, release, require_room, state_dir,
 };
 
 /// What a call needs to know of the machine.
@@ -141,12 +140,12 @@ impl Call<'_> {
             now: self.host.now,
             boot_id: self.host.boot_id.clone(),
         };
-        let dns = pool.resolv_conf.as_deref().map(read_resolv_conf).transpose()?;
+        let dns = pool.name_resolution()?;
         let mut ledger = open(&pool.state_dir)?;
         let mut transaction = ledger.begin().map_err(IpamError::from)?;
         let mut leased = lease(&mut transaction, &self.config.name, &pool, &request)?;
         transaction.commit().map_err(IpamError::from)?;
-        leased.dns = dns.unwrap_or(leased.dns);
+        leased.dns = dns;
         Ok(leased.into_result())
     }
 
@@ -216,12 +215,4 @@ impl Call<'_> {
 
 fn open(directory: &Path) -> Result<Ledger, CniError> {
     Ledger::open(directory).map_err(|error: LedgerError| IpamError::from(error).into())
-}
-
-fn read_resolv_conf(path: &Path) -> Result<Dns, CniError> {
-    let text = std::fs::read_to_string(path).map_err(|source| {
-        CniError::new(ErrorCode::IO, format!("ipam.resolvConf: {} cannot be read", path.display()))
-            .with_details(source.to_string())
-    })?;
-    Ok(parse_resolv_conf(&text))
 }

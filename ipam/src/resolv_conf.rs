@@ -1,12 +1,33 @@
 //! `resolv.conf(5)`, which host-local's key `resolvConf` points at.
 
-use zerobridge_proto::cni::Dns;
+use std::path::Path;
+
+use zerobridge_proto::cni::{CniError, Dns, ErrorCode};
+
+use crate::PoolConfig;
+
+impl PoolConfig {
+    /// The name resolution of a container of this pool: `dns`, or what the file that `resolvConf` names holds now.
+    ///
+    /// # Errors
+    /// Code 5 when that file cannot be read.
+    pub fn name_resolution(&self) -> Result<Dns, CniError> {
+        self.resolv_conf.as_deref().map_or_else(|| Ok(self.dns.clone()), read)
+    }
+}
+
+fn read(path: &Path) -> Result<Dns, CniError> {
+    let text = std::fs::read_to_string(path).map_err(|source| {
+        CniError::new(ErrorCode::IO, format!("ipam.resolvConf: {} cannot be read", path.display()))
+            .with_details(source.to_string())
+    })?;
+    Ok(parse_resolv_conf(&text))
+}
 
 /// Reads name servers, domain, search list and options. Of `domain` and `search`, which exclude each other in the file,
 /// both are kept as they came, as host-local does; other keywords and malformed lines are passed over, as the resolver
 /// does.
-#[must_use]
-pub fn parse_resolv_conf(text: &str) -> Dns {
+fn parse_resolv_conf(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {
         let mut words = line.split_whitespace().map(str::to_owned);

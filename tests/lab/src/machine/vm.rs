@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,6 +18,8 @@ use crate::prepare::{Prepared, tail};
 
 /// How long a boot may take: it takes seconds, but the machine may be emulated and loaded.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// What the names of the VMs' folders begin with.
+const PREFIX: &str = "zerobridge-lab-";
 const SOCKET_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why there is no running VM.
@@ -68,8 +71,9 @@ impl Vm {
     /// With the end of the console or of QEMU's output when it does not come up.
     pub fn boot(prepared: &Prepared, hardware: &Hardware) -> Result<Self, VmError> {
         let place = std::env::temp_dir();
+        remove_remains(&place);
         let folder = tempfile::Builder::new()
-            .prefix("zerobridge-lab-")
+            .prefix(PREFIX)
             .tempdir_in(&place)
             .map_err(|source| VmError::File { action: "make a folder in", path: place, source })?;
         let files = Files { folder: folder.path().to_owned() };
@@ -104,6 +108,23 @@ impl Vm {
 
 fn end_of(path: &Path) -> String {
     tail(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()))
+}
+
+/// Removes the folders of VMs whose holder was killed and could not: those with a socket that nobody listens on. One
+/// without a socket may belong to a VM that is just starting.
+fn remove_remains(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let files = Files { folder: entry.path() };
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let refused = || {
+            UnixStream::connect(files.socket())
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if ours && refused() {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Connects as soon as QEMU listens.
@@ -181,4 +202,31 @@ fn keep(arguments: &[String], log: File, report: &Sender<io::Result<()>>, stoppe
     }
     let _ = qemu.kill();
     let _ = qemu.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_the_remains_of_dead_vms_are_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = place.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let dead = folder("zerobridge-lab-dead");
+        drop(UnixListener::bind(dead.join("agent.sock")).unwrap());
+        let alive = folder("zerobridge-lab-alive");
+        let _listener = UnixListener::bind(alive.join("agent.sock")).unwrap();
+        let starting = folder("zerobridge-lab-starting");
+        let foreign = folder("other");
+        drop(UnixListener::bind(foreign.join("agent.sock")).unwrap());
+        remove_remains(place.path());
+        assert!(!dead.exists());
+        assert!(alive.exists() && starting.exists() && foreign.exists());
+    }
 }
