@@ -12,7 +12,7 @@ use serde_json::Value;
 use tracing::{debug, error};
 use zerobridge_ledger::{Ledger, LedgerError, Owner, UnixSeconds};
 use zerobridge_proto::cni::{
-    CniError, Command, Dns, Environment, ErrorCode, NetworkConfig, Version, version_answer,
+    CniError, Command, Environment, ErrorCode, NetworkConfig, Version, version_answer,
 };
 
 use crate::{
