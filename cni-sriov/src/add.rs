@@ -30,8 +30,7 @@ const CARRIER_PATIENCE: Duration = Duration::from_millis(1000);
 pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     let config = Config::parse(call.config, &call.environment.args)?;
     let requested_ips = call.config.requested_ips(&call.environment.args)?;
-    let netns = Netns::open(call.environment.netns.as_deref().unwrap_or("".as_ref()));
-    let netns = netns.map_err(|error| netns_error(&error))?;
+    let netns = sandbox_netns(call)?;
     let mut ledger = call.ledger()?;
     let selection = select(call, &config, &ledger)?;
     let device = selection.device;
@@ -94,6 +93,26 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     announce_when_carried(call, &mut access, &wanted);
     info!(%device, owner = %record.owner, network = record.network, "attached the VF");
     Ok(result(call, &config, &wanted, &leased, &selection))
+}
+
+/// The pod's network namespace; never the host's, into which nothing can be moved.
+fn sandbox_netns(call: &Call<'_>) -> Result<Netns, CniError> {
+    let path = call.environment.netns.as_deref().unwrap_or("".as_ref());
+    let open = || {
+        let netns = Netns::open(path)?;
+        let is_host = netns.id() == Netns::current()?.id();
+        Ok((netns, is_host))
+    };
+    match open().map_err(|error| netns_error(&error))? {
+        (netns, false) => Ok(netns),
+        (_, true) => Err(CniError::new(
+            ErrorCode::INVALID_ENVIRONMENT,
+            format!(
+                "CNI_NETNS is {}, the network namespace of the host; name that of a sandbox",
+                path.display()
+            ),
+        )),
+    }
 }
 
 fn select<'a>(call: &Call<'_>, config: &'a Config, ledger: &Ledger) -> Result<Selection<'a>, CniError> {

@@ -21,6 +21,7 @@ pub(crate) const GROUP: Group = Group {
             refused(lab, "deviceID", &json!("0000:09:10.0"), &["0000:09:10.0"])
         }),
         ("a_device_that_is_a_pf", |lab| refused(lab, "deviceID", &json!("0000:01:00.0"), &["0000:01:00.0"])),
+        ("a_sandbox_that_is_the_host", a_sandbox_that_is_the_host),
         ("a_vf_that_a_living_sandbox_owns", a_vf_that_a_living_sandbox_owns),
         ("an_exhausted_pool", an_exhausted_pool),
         ("a_pod_that_the_kubelet_does_not_know", a_pod_that_the_kubelet_does_not_know),
@@ -53,6 +54,13 @@ fn refused(lab: &mut Lab, key: &str, value: &Value, words: &[&str]) -> Outcome {
     make_sandbox(guest, "bad")?;
     refused_without_a_trace(guest, &CniCall::new("ADD", "bad", &config), words)?;
     remove_sandbox(guest, "bad")
+}
+
+fn a_sandbox_that_is_the_host(lab: &mut Lab) -> Outcome {
+    let guest = lab.install_plugins()?;
+    let mut add = CniCall::new("ADD", "host", &config(guest.vf(1, 0)?));
+    add.netns = "/proc/1/ns/net".into();
+    refused_without_a_trace(guest, &add, &["CNI_NETNS", "/proc/1/ns/net"])
 }
 
 fn a_vf_that_a_living_sandbox_owns(lab: &mut Lab) -> Outcome {
