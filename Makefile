@@ -17,7 +17,7 @@ help: ## this list
 
 .PHONY: demo
 demo: build lab ## boot a machine with SR-IOV and tell the whole story on screen
-	@cargo run --quiet --release -p zerobridge-lab -- demo
+	@cargo run --quiet -p zerobridge-lab -- demo
 
 .PHONY: test
 test: lint lab unit scenarios ## everything that must hold: lint, unit and namespace tests, lab scenarios
@@ -28,7 +28,7 @@ unit: ## unit and namespace tests of all crates
 
 .PHONY: scenarios
 scenarios: build lab ## scenarios in the lab, one test each
-	cargo test --release -p zerobridge-scenarios
+	cargo test -p zerobridge-scenarios
 
 .PHONY: lint
 lint: $(DENY) ## formatting, clippy, dependencies and their licences
@@ -47,7 +47,7 @@ build: ## the three programs, static, in target/$(TARGET)/release
 
 .PHONY: lab
 lab: ## prepare everything costly once: kernel, initramfs, kubelet, containerd, images
-	@cargo run --quiet --release -p zerobridge-lab -- prepare
+	@cargo run --quiet -p zerobridge-lab -- prepare
 
 # Built once a version; it asks no advisory database, which CI machines may not reach.
 $(DENY):
