@@ -142,3 +142,17 @@ fn paths_are_absolute() {
     assert_eq!(with(json!({"sysfs": "/x"})).unwrap().sysfs, std::path::PathBuf::from("/x"));
     assert!(with(json!({"stateDir": "x"})).unwrap_err().msg.contains("stateDir is \"x\""));
 }
+
+#[test]
+fn the_manifests_configuration_is_valid() {
+    let list: Value =
+        serde_json::from_str(include_str!("../../../manifests/node/10-zerobridge.conflist")).unwrap();
+    let mut plugin = list["plugins"][0].clone();
+    // What the runtime does to each plugin of a list.
+    plugin["name"] = list["name"].clone();
+    plugin["cniVersion"] = list["cniVersion"].clone();
+    let config = NetworkConfig::decode(plugin.to_string().as_bytes()).unwrap();
+    let networks = Config::parse(&config, &Args::default()).unwrap().networks;
+    let names: Vec<_> = networks.iter().map(|network| network.resource_name.as_deref().unwrap()).collect();
+    assert_eq!(names, ["zerobridge.io/vf", "zerobridge.io/vf-green"]);
+}

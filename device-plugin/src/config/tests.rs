@@ -162,3 +162,10 @@ fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nonexistent/config.json")).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration /nonexistent/config.json");
 }
+
+#[test]
+fn the_manifests_configuration_is_valid() {
+    let config = Config::parse(include_str!("../../../manifests/node/config.json")).unwrap();
+    let resources: Vec<String> = config.pools.iter().map(|pool| pool.resource.to_string()).collect();
+    assert_eq!(resources, ["zerobridge.io/vf", "zerobridge.io/vf-green"]);
+}
