@@ -75,6 +75,7 @@ fn without_the_path_of_a_living_sandbox(lab: &mut Lab) -> Outcome {
 }
 
 fn of_a_container_that_owns_nothing_touches_nothing(lab: &mut Lab) -> Outcome {
+    let before = lab.pristine();
     let guest = lab.install_plugins()?;
     let device = guest.vf(1, 2)?;
     let attached = Attached::new(guest, "owner", device)?;
@@ -85,5 +86,6 @@ fn of_a_container_that_owns_nothing_touches_nothing(lab: &mut Lab) -> Outcome {
     expect::as_before(guest, &state)?;
     expect::equal("the ledger", &ledger(guest)?, &records)?;
     guest.cni_success(&attached.del())?;
-    remove_sandbox(guest, attached.name)
+    remove_sandbox(guest, attached.name)?;
+    expect::as_before(guest, &before)
 }
