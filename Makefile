@@ -16,7 +16,7 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 .PHONY: demo
-demo: build lab ## boot a machine with SR-IOV and tell the whole story on screen
+demo: build ## boot a machine with SR-IOV and tell the whole story on screen
 	@cargo run --quiet -p zerobridge-lab -- demo
 
 .PHONY: test
@@ -27,7 +27,7 @@ unit: ## unit and namespace tests of all crates
 	cargo test --workspace --exclude zerobridge-scenarios
 
 .PHONY: scenarios
-scenarios: build lab ## scenarios in the lab, one test each
+scenarios: build ## scenarios in the lab, one test each
 	cargo test -p zerobridge-scenarios
 
 .PHONY: lint
