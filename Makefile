@@ -37,8 +37,9 @@ lint: $(DENY) ## formatting, clippy, dependencies and their licences
 	$(DENY) --workspace --log-level warn check bans licenses sources
 
 .PHONY: bench
-bench: ## figures of the ledger, the address pools and the programs' start
-	cargo bench --workspace --exclude zerobridge-scenarios
+bench: build ## figures: the program's size and start, and the ledger from a fresh process
+	ZEROBRIDGE_BIN_DIR=$(CURDIR)/target/$(TARGET)/release cargo bench --quiet -p zerobridge-cni-sriov --bench start
+	cargo bench --quiet -p zerobridge-ledger --bench process
 
 .PHONY: build
 build: ## the three programs, static, in target/$(TARGET)/release
