@@ -7,9 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use zerobridge_kernel::boot_id;
-use zerobridge_proto::cni::{
-    CniError, Command, Environment, ErrorCode, NetworkConfig, Version, version_answer,
-};
+use zerobridge_proto::cni::{CniError, Command, Environment, ErrorCode, NetworkConfig, version_answer};
 
 use crate::add::add;
 use crate::call::Call;
@@ -51,7 +49,7 @@ fn answer<K: AsRef<OsStr>, V: Into<OsString>>(
     }
     let config = NetworkConfig::decode(stdin)?;
     log::start(&config)?;
-    require_version(&environment, &config)?;
+    environment.command.require(config.version)?;
     let boot_id = boot_id(Path::new("/proc")).map_err(|error| CniError::from_chain(ErrorCode::IO, &error))?;
     let paths = Paths::parse(&config)?;
     let call = Call { environment: &environment, config: &config, paths, boot_id, now: now.into() };
@@ -67,25 +65,4 @@ fn answer<K: AsRef<OsStr>, V: Into<OsString>>(
         Command::Version => {}
     }
     Ok(None)
-}
-
-/// CHECK exists since 0.4.0, GC and STATUS since 1.1.0.
-fn require_version(environment: &Environment, config: &NetworkConfig) -> Result<(), CniError> {
-    let since = match environment.command {
-        Command::Check => Version::V0_4_0,
-        Command::Gc | Command::Status => Version::V1_1_0,
-        Command::Add | Command::Del | Command::Version => return Ok(()),
-    };
-    if config.version >= since {
-        return Ok(());
-    }
-    Err(CniError::new(
-        ErrorCode::INCOMPATIBLE_VERSION,
-        format!(
-            "{} exists since CNI {}, and cniVersion is {}",
-            environment.command,
-            since.as_str(),
-            config.version.as_str()
-        ),
-    ))
 }

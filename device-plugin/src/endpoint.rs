@@ -21,13 +21,13 @@ use tonic::{Status, transport::Endpoint};
 use tracing::{debug, info, warn};
 use zerobridge_proto::deviceplugin::{DevicePluginServer, RegisterRequest, RegistrationClient, VERSION};
 
-use crate::chain::chain;
 use crate::device_info::DeviceInfoFolder;
 use crate::inventory::DeviceWatch;
 use crate::kubelet_dir::{FileId, KubeletDir};
 use crate::registration::{Facts, Memory, Step, Waiting};
 use crate::resource::ResourceName;
 use crate::server::{PoolService, options};
+use zerobridge_proto::chain;
 
 /// The kubelet answers only after it has dialled back, for which it gives itself 10 seconds.
 const REGISTER_LIMIT: Duration = Duration::from_secs(15);

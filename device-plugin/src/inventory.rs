@@ -15,9 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
 use zerobridge_kernel::{Sysfs, SysfsError};
 
-use crate::chain::chain;
 use crate::config::PoolConfig;
 use crate::pool::{Assignment, Conflict, PoolDevices, assign};
+use zerobridge_proto::chain;
 
 /// The present devices of one pool.
 pub(crate) type DeviceWatch = watch::Receiver<Arc<PoolDevices>>;

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod allocation;
-mod chain;
 mod cli;
 mod config;
 mod daemon;
@@ -19,7 +18,6 @@ mod resource;
 mod selector;
 mod server;
 
-pub use chain::chain;
 pub use cli::Cli;
 pub use config::{Config, ConfigError, PoolConfig};
 pub use daemon::{DaemonError, Settings, run};

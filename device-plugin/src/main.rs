@@ -9,7 +9,8 @@ use clap::Parser as _;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
-use zerobridge_device_plugin::{Cli, Config, chain, run};
+use zerobridge_device_plugin::{Cli, Config, run};
+use zerobridge_proto::chain;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -19,11 +19,11 @@ use zerobridge_proto::deviceplugin::{
 };
 
 use crate::allocation::{Allocation, AllocationError, allocate};
-use crate::chain::chain;
 use crate::device_info::DeviceInfoFolder;
 use crate::inventory::DeviceWatch;
 use crate::pool::PoolDevices;
 use crate::resource::ResourceName;
+use zerobridge_proto::chain;
 
 /// The kubelet waits for `Allocate` without a limit of its own, and admits no other pod meanwhile. Writing a few files
 /// takes milliseconds; a file system that hangs must not hang the node.

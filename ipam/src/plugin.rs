@@ -11,9 +11,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use tracing::{debug, error};
 use zerobridge_ledger::{Ledger, LedgerError, Owner, UnixSeconds};
-use zerobridge_proto::cni::{
-    CniError, Command, Environment, ErrorCode, NetworkConfig, Version, version_answer,
-};
+use zerobridge_proto::cni::{CniError, Command, Environment, ErrorCode, NetworkConfig, version_answer};
 
 use crate::{
     DEFAULT_STATE_DIR, IpamError, LeaseRequest, PoolConfig, check, lease, release, require_room, state_dir,
@@ -87,15 +85,7 @@ fn answer(
     }
     let config = NetworkConfig::decode(stdin)?;
     let (command, version) = (environment.command, config.version);
-    let since = match command {
-        Command::Check => Version::V0_4_0,
-        Command::Gc | Command::Status => Version::V1_1_0,
-        _ => Version::V0_3_0,
-    };
-    if version < since {
-        let msg = format!("{command} came with cniVersion {version}, and exists since {since}");
-        return Err(CniError::new(ErrorCode::INCOMPATIBLE_VERSION, msg));
-    }
+    command.require(version)?;
     let call = Call {
         environment,
         config: &config,

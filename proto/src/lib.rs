@@ -3,6 +3,7 @@
 //! Everything here is a value with an encoding. Nothing here opens a file or a socket, and nothing here decides.
 #![forbid(unsafe_code)]
 
+mod chain;
 pub mod cni;
 mod deviceinfo;
 #[cfg(feature = "grpc")]
@@ -11,7 +12,9 @@ mod mac;
 mod pci;
 #[cfg(feature = "grpc")]
 pub mod podresources;
+mod text;
 
+pub use chain::chain;
 pub use deviceinfo::{DEVICE_INFO_VERSION, DeviceInfo, DeviceInfoKind, PciDeviceInfo};
 pub use mac::{Mac, MacError};
 pub use pci::{PciAddress, PciAddressError};

@@ -1,16 +1,11 @@
 //! Every complaint, with the place and the remedy it must name.
 
+use zerobridge_proto::chain;
+
 use super::*;
 
 fn complaint(text: &str) -> String {
-    let error = Config::parse(text).unwrap_err();
-    let mut chain = vec![error.to_string()];
-    let mut next = std::error::Error::source(&error);
-    while let Some(source) = next {
-        chain.push(source.to_string());
-        next = source.source();
-    }
-    chain.join(": ")
+    chain(&Config::parse(text).unwrap_err())
 }
 
 fn one_pool(pool: &str) -> String {

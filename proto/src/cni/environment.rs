@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Args, CniError, ErrorCode, is_container_id, is_interface_name};
+use super::{Args, CniError, ErrorCode, Version, is_container_id, is_interface_name};
 
 /// What the runtime asks for (`CNI_COMMAND`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,6 +148,26 @@ impl Variables {
     }
 }
 
+impl Command {
+    /// Fails when a configuration of `version` cannot have brought this command: CHECK exists since 0.4.0, GC and STATUS
+    /// since 1.1.0.
+    ///
+    /// # Errors
+    /// Code 1, naming the command and both versions.
+    pub fn require(self, version: Version) -> Result<(), CniError> {
+        let since = match self {
+            Self::Check => Version::V0_4_0,
+            Self::Gc | Self::Status => Version::V1_1_0,
+            Self::Add | Self::Del | Self::Version => return Ok(()),
+        };
+        if version >= since {
+            return Ok(());
+        }
+        let msg = format!("{self} came with cniVersion {version}, and exists since {since}");
+        Err(CniError::new(ErrorCode::INCOMPATIBLE_VERSION, msg))
+    }
+}
+
 fn invalid(msg: impl Into<String>) -> CniError {
     CniError::new(ErrorCode::INVALID_ENVIRONMENT, msg)
 }
@@ -259,5 +279,27 @@ mod tests {
     fn an_empty_environment_says_what_is_missing() {
         let none: [(&str, &str); 0] = [];
         assert!(Environment::parse(none).unwrap_err().msg.contains("CNI_COMMAND is not set"));
+    }
+
+    #[test]
+    fn a_command_that_came_before_its_version_is_refused_by_name() {
+        for (command, version, accepted) in [
+            (Command::Add, Version::V0_3_0, true),
+            (Command::Check, Version::V0_3_1, false),
+            (Command::Check, Version::V0_4_0, true),
+            (Command::Gc, Version::V1_0_0, false),
+            (Command::Status, Version::V1_0_0, false),
+            (Command::Status, Version::V1_1_0, true),
+        ] {
+            let required = command.require(version);
+            assert_eq!(required.is_ok(), accepted, "{command} {version}");
+            if let Err(error) = required {
+                assert_eq!(error.code, ErrorCode::INCOMPATIBLE_VERSION);
+                assert!(
+                    error.msg.contains(&command.to_string()) && error.msg.contains(version.as_str()),
+                    "{error}"
+                );
+            }
+        }
     }
 }

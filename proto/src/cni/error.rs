@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::Version;
+use crate::chain;
 
 /// The `code` of an error. 0 to 99 belong to the specification (SPEC, section 5, "Error"), the rest to the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,8 +76,7 @@ impl CniError {
     /// An error whose message is `error` and whose details are the chain of its sources.
     #[must_use]
     pub fn from_chain(code: ErrorCode, error: &dyn std::error::Error) -> Self {
-        let sources = std::iter::successors(error.source(), |error| error.source());
-        let details = sources.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let details = error.source().map(chain).unwrap_or_default();
         Self::new(code, error.to_string()).with_details(details)
     }
 

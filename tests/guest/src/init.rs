@@ -86,7 +86,7 @@ pub(crate) fn run() -> Result<(), InitError> {
         // The console is the only thing that the host can still read.
         let _ = io::Write::write_fmt(
             &mut io::stderr(),
-            format_args!("lab-guest init: {}\n", crate::chain(error)),
+            format_args!("lab-guest init: {}\n", zerobridge_proto::chain(error)),
         );
     }
     reboot(RebootMode::RB_POWER_OFF).map_err(|source| InitError::Call { call: "power off", source })?;

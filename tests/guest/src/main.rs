@@ -13,6 +13,8 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use zerobridge_proto::chain;
+
 const USAGE: &str = "usage: lab-guest init | agent
        lab-guest crash REPORT [--at N] -- PROGRAM [ARGUMENT…]
        lab-guest traced PROGRAM [ARGUMENT…]
@@ -38,16 +40,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error and its sources, joined by colons.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }

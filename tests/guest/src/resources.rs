@@ -191,7 +191,7 @@ async fn wait(
                     list => last = format!("{:?}", list.unwrap_or_default()),
                 },
                 // The kubelet opens this socket later than the one for registration.
-                Err(error) => last = crate::chain(&error),
+                Err(error) => last = zerobridge_proto::chain(&error),
             }
         }
         tokio::time::sleep(POLL).await;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use zerobridge_lab::{Cache, Lab, LabError, Prepared, Progress, prepare, report, tell};
+use zerobridge_proto::chain;
 
 /// A VM with real SR-IOV network cards, a real containerd and a real kubelet.
 #[derive(Parser)]
@@ -37,14 +38,8 @@ fn main() -> ExitCode {
     match act(&Arguments::parse().action) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut next = error.source();
-            while let Some(source) = next {
-                text = format!("{text}: {source}");
-                next = source.source();
-            }
             // Without standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "lab: {text}");
+            let _ = writeln!(io::stderr(), "lab: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

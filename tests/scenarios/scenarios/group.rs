@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 use zerobridge_lab::{Cache, Lab, Progress, prepare, report};
+use zerobridge_proto::chain;
 
 /// What a scenario returns.
 pub(crate) type Outcome = Result<(), Box<dyn Error>>;
@@ -74,14 +75,4 @@ fn boot(group: &str) -> Result<Lab, Box<dyn Error>> {
     progress.say(&format!("\n{group}: a VM"));
     let prepared = prepare(&Cache::from_environment()?, &progress)?;
     Ok(progress.step("boot, two cards, eight VFs", || Lab::boot(&prepared), |_| "up".into())?)
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
