@@ -9,12 +9,13 @@ use zerobridge_ledger::{Attachment, Ledger, Transaction};
 use zerobridge_proto::cni::{AddResult, CniError, Dns, ErrorCode, Interface, Ip};
 
 use crate::attachment::{OnRefusal, Place, VfAccess, VfState, wanted};
-use crate::call::{Call, ledger_error, netns_error, sandbox};
+use crate::call::Call;
 use crate::codes;
 use crate::config::Config;
-use crate::failure::attachment_error;
+use crate::failure::{attachment_error, ledger_error, netns_error};
 use crate::give_back::give_back;
 use crate::pod_resources::devices_of_pod;
+use crate::record;
 use crate::selection::{Selection, of_allocated_devices, of_named_device};
 
 /// How long a carrier is waited for before the addresses are announced. A pod on a dead wire starts all the same.
@@ -41,15 +42,14 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
 
     let _lock = call.lock(device)?;
     let existing = existing_record(call, &mut ledger, &selection)?;
-    let sandbox = sandbox(&netns);
-    let mut access =
-        VfAccess::open(&call.sysfs(), device, Some(netns)).map_err(|error| attachment_error(&error))?;
+    let sandbox = record::sandbox(&netns);
+    let mut access = VfAccess::open(&call.sysfs(), device, Some(netns)).map_err(attachment_error)?;
     let original = match &existing {
-        Some(record) => read_original(record)?,
+        Some(record) => record::original(record)?,
         None => observe_original(call, &mut access)?,
     };
 
-    let mut transaction = ledger.begin().map_err(|error| ledger_error(&error))?;
+    let mut transaction = ledger.begin().map_err(ledger_error)?;
     let request = LeaseRequest {
         owner: call.owner(),
         device: Some(device),
@@ -67,8 +67,8 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         network: selection.network.name.clone(),
         sandbox,
         pod: call.pod(),
-        original: json(&original)?,
-        wanted: json(&wanted)?,
+        original: record::encode(&original)?,
+        wanted: record::encode(&wanted)?,
         boot_id: call.boot_id.clone(),
         created_at: call.now,
     };
@@ -77,10 +77,15 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         transaction.insert_attachment(&record)?;
         transaction.commit()
     };
-    write(transaction).map_err(|error| ledger_error(&error))?;
+    write(transaction).map_err(ledger_error)?;
 
-    if let Err(error) = access.converge(&wanted, OnRefusal::Stop) {
-        let failure = attachment_error(&error);
+    let converged = match existing {
+        Some(_) => access.converge(&wanted, OnRefusal::Stop),
+        // What the VF was before is what it was a moment ago.
+        None => access.converge_from(&original, &wanted, OnRefusal::Stop),
+    };
+    if let Err(error) = converged {
+        let failure = attachment_error(error);
         drop(access);
         return Err(match give_back(call, &mut ledger, &record) {
             Ok(()) => failure,
@@ -103,7 +108,7 @@ fn sandbox_netns(call: &Call<'_>) -> Result<Netns, CniError> {
         let is_host = netns.id() == Netns::current()?.id();
         Ok((netns, is_host))
     };
-    match open().map_err(|error| netns_error(&error))? {
+    match open().map_err(netns_error)? {
         (netns, false) => Ok(netns),
         (_, true) => Err(CniError::new(
             ErrorCode::INVALID_ENVIRONMENT,
@@ -129,7 +134,7 @@ fn select<'a>(call: &Call<'_>, config: &'a Config, ledger: &Ledger) -> Result<Se
         _ => (Vec::new(), "(not named by the runtime)".to_owned()),
     };
     let ours = call.owner();
-    let attachments = ledger.attachments().map_err(|error| ledger_error(&error))?;
+    let attachments = ledger.attachments().map_err(ledger_error)?;
     let other_interface_has = |device| {
         attachments.iter().any(|record| {
             let owner = &record.owner;
@@ -147,14 +152,14 @@ fn existing_record(
 ) -> Result<Option<Attachment>, CniError> {
     let device = selection.device;
     let owner = call.owner();
-    let own = ledger.attachment_of(&owner).map_err(|error| ledger_error(&error))?;
+    let own = ledger.attachment_of(&owner).map_err(ledger_error)?;
     if let Some(record) = own.filter(|record| record.device != device) {
         return Err(CniError::new(
             codes::INTERFACE_EXISTS,
             format!("{owner} already has VF {}, and VF {device} is asked for; DEL it first", record.device),
         ));
     }
-    let Some(record) = ledger.attachment_of_device(device).map_err(|error| ledger_error(&error))? else {
+    let Some(record) = ledger.attachment_of_device(device).map_err(ledger_error)? else {
         return Ok(None);
     };
     if record.owner == owner && record.boot_id == call.boot_id {
@@ -177,13 +182,13 @@ fn existing_record(
 }
 
 fn observe_original(call: &Call<'_>, access: &mut VfAccess) -> Result<VfState, CniError> {
-    let original = access.observe().map_err(|error| attachment_error(&error))?;
+    let original = access.observe().map_err(attachment_error)?;
     let ifname = &call.environment.ifname;
     let exists = |what: &str| {
         Err(CniError::new(codes::INTERFACE_EXISTS, format!("the sandbox already has {what}"))
             .with_details("each ADD needs an interface name of its own; DEL the other one first"))
     };
-    if access.sandbox_has_other(ifname).map_err(|error| attachment_error(&error))? {
+    if access.sandbox_has_other(ifname).map_err(attachment_error)? {
         return exists(&format!("an interface {ifname}"));
     }
     match original.link.place {
@@ -192,16 +197,6 @@ fn observe_original(call: &Call<'_>, access: &mut VfAccess) -> Result<VfState, C
             exists(&format!("the VF, as {}, and the ledger does not know how it came", original.link.name))
         }
     }
-}
-
-fn read_original(record: &Attachment) -> Result<VfState, CniError> {
-    serde_json::from_str(&record.original).map_err(|error| {
-        CniError::new(
-            ErrorCode::DECODE,
-            format!("the ledger's record of VF {} cannot be read", record.device),
-        )
-        .with_details(error.to_string())
-    })
 }
 
 fn lease(
@@ -271,8 +266,4 @@ fn result(
         routes: leased.routes.clone(),
         dns: if leased.dns.is_empty() { config.dns.clone() } else { leased.dns.clone() },
     }
-}
-
-fn json(state: &VfState) -> Result<String, CniError> {
-    serde_json::to_string(state).map_err(|error| CniError::new(ErrorCode::IO, error.to_string()))
 }

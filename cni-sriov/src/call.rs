@@ -1,14 +1,14 @@
 //! One call of the plugin: what the runtime said, where things are, and which moment it is.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use zerobridge_kernel::{Netns, NetnsError, NetnsId, Sysfs};
-use zerobridge_ledger::{Attachment, Ledger, LedgerError, Owner, Pod, Sandbox, UnixSeconds};
+use zerobridge_kernel::{Netns, NetnsId, Sysfs};
+use zerobridge_ledger::{Attachment, Ledger, Owner, Pod, UnixSeconds};
 use zerobridge_proto::PciAddress;
 use zerobridge_proto::cni::{CniError, Environment, ErrorCode, NetworkConfig};
 
 use crate::config::Paths;
+use crate::failure::ledger_error;
 use crate::lock::{LockError, VfLock};
 
 /// How long a VF that another call is changing is waited for: longer than any single call takes, shorter than the
@@ -53,7 +53,7 @@ impl Call<'_> {
 
     /// Opens the ledger.
     pub(crate) fn ledger(&self) -> Result<Ledger, CniError> {
-        Ledger::open(&self.paths.state_dir).map_err(|error| ledger_error(&error))
+        Ledger::open(&self.paths.state_dir).map_err(ledger_error)
     }
 
     /// Locks a VF for this call.
@@ -83,26 +83,4 @@ impl Call<'_> {
             Err(error) => Err(CniError::from_chain(ErrorCode::IO, &error)),
         }
     }
-}
-
-/// How the ledger remembers a namespace.
-pub(crate) fn sandbox(netns: &Netns) -> Sandbox {
-    let NetnsId { device, inode } = netns.id();
-    Sandbox { path: PathBuf::from(netns.path()), dev: device, ino: inode }
-}
-
-/// A ledger's failure as the runtime is told it.
-pub(crate) fn ledger_error(error: &LedgerError) -> CniError {
-    let code = match error {
-        LedgerError::Busy { .. } => ErrorCode::TRY_AGAIN_LATER,
-        _ => ErrorCode::IO,
-    };
-    CniError::from_chain(code, error)
-}
-
-/// A namespace's failure as the runtime is told it.
-pub(crate) fn netns_error(error: &NetnsError) -> CniError {
-    // Code 3 tells the runtime that there is nothing left to DEL.
-    let code = if error.is_gone() { ErrorCode::UNKNOWN_CONTAINER } else { ErrorCode::IO };
-    CniError::from_chain(code, error)
 }

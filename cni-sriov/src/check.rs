@@ -3,10 +3,11 @@
 use zerobridge_kernel::Netns;
 use zerobridge_proto::cni::{CniError, ErrorCode};
 
-use crate::attachment::{VfAccess, VfState, diff};
-use crate::call::{Call, ledger_error, netns_error};
+use crate::attachment::{VfAccess, diff};
+use crate::call::Call;
 use crate::codes;
-use crate::failure::attachment_error;
+use crate::failure::{attachment_error, ledger_error, netns_error};
+use crate::record;
 
 /// Compares the VF with what ADD recorded. What later plugins added to it is not ours to judge.
 ///
@@ -14,21 +15,15 @@ use crate::failure::attachment_error;
 /// There is no record, or something that ADD made is missing; the message lists what would have to be done.
 pub(crate) fn check(call: &Call<'_>) -> Result<(), CniError> {
     let owner = call.owner();
-    let record = call.ledger()?.attachment_of(&owner).map_err(|error| ledger_error(&error))?;
+    let record = call.ledger()?.attachment_of(&owner).map_err(ledger_error)?;
     let record = record.ok_or_else(|| {
         CniError::new(ErrorCode::UNKNOWN_CONTAINER, format!("no VF is attached as {owner}"))
     })?;
-    let wanted: VfState = serde_json::from_str(&record.wanted).map_err(|error| {
-        CniError::new(
-            ErrorCode::DECODE,
-            format!("the ledger's record of VF {} cannot be read", record.device),
-        )
-        .with_details(error.to_string())
-    })?;
+    let wanted = record::wanted(&record)?;
     let netns = Netns::open(call.environment.netns.as_deref().unwrap_or("".as_ref()));
-    let netns = netns.map_err(|error| netns_error(&error))?;
+    let netns = netns.map_err(netns_error)?;
     let observe = || VfAccess::open(&call.sysfs(), record.device, Some(netns))?.observe();
-    let observed = observe().map_err(|error| attachment_error(&error))?;
+    let observed = observe().map_err(attachment_error)?;
     let missing = diff(&observed, &wanted);
     if missing.is_empty() {
         return Ok(());

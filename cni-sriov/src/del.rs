@@ -3,7 +3,8 @@
 use tracing::debug;
 use zerobridge_proto::cni::CniError;
 
-use crate::call::{Call, ledger_error};
+use crate::call::Call;
+use crate::failure::ledger_error;
 use crate::give_back::give_back;
 
 /// Ends the attachment of the call's interface. Success when there is none: a DEL may come twice, late, or for an ADD
@@ -17,9 +18,7 @@ pub(crate) fn del(call: &Call<'_>) -> Result<(), CniError> {
     }
     let mut ledger = call.ledger()?;
     let owner = call.owner();
-    let find = |ledger: &zerobridge_ledger::Ledger| {
-        ledger.attachment_of(&owner).map_err(|error| ledger_error(&error))
-    };
+    let find = |ledger: &zerobridge_ledger::Ledger| ledger.attachment_of(&owner).map_err(ledger_error);
     let Some(record) = find(&ledger)? else {
         debug!(%owner, "nothing is attached");
         return Ok(());

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use zerobridge_proto::cni::{CniError, ErrorCode, ValidAttachment};
 
-use crate::call::{Call, ledger_error};
+use crate::call::Call;
 use crate::config::Config;
+use crate::failure::ledger_error;
 use crate::give_back::give_back;
 
 /// Gives back each VF of the configured networks whose owner is not among `cni.dev/valid-attachments`.
@@ -24,7 +25,7 @@ pub(crate) fn gc(call: &Call<'_>) -> Result<(), CniError> {
     let networks: HashSet<&str> = config.networks.iter().map(|network| network.name.as_str()).collect();
     let mut ledger = call.ledger()?;
     let mut failures = Vec::new();
-    for record in ledger.attachments().map_err(|error| ledger_error(&error))? {
+    for record in ledger.attachments().map_err(ledger_error)? {
         let owner = ValidAttachment {
             container_id: record.owner.container_id.clone(),
             ifname: record.owner.ifname.clone(),
@@ -33,7 +34,7 @@ pub(crate) fn gc(call: &Call<'_>) -> Result<(), CniError> {
             continue;
         }
         let ended = call.lock(record.device).and_then(|_lock| {
-            match ledger.attachment_of_device(record.device).map_err(|error| ledger_error(&error))? {
+            match ledger.attachment_of_device(record.device).map_err(ledger_error)? {
                 Some(current) if current.owner == record.owner => give_back(call, &mut ledger, &current),
                 _ => Ok(()),
             }

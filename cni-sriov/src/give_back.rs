@@ -6,11 +6,12 @@
 use tracing::{info, warn};
 use zerobridge_kernel::SysfsError;
 use zerobridge_ledger::{Attachment, Ledger};
-use zerobridge_proto::cni::{CniError, ErrorCode};
+use zerobridge_proto::cni::CniError;
 
-use crate::attachment::{AttachmentError, OnRefusal, VfAccess, VfState};
-use crate::call::{Call, ledger_error};
-use crate::failure::attachment_error;
+use crate::attachment::{AttachmentError, OnRefusal, VfAccess};
+use crate::call::Call;
+use crate::failure::{attachment_error, ledger_error};
+use crate::record;
 
 /// Brings the VF of `record` back to what it was and forgets the record. The caller holds the VF's lock.
 ///
@@ -31,17 +32,14 @@ pub(crate) fn give_back(call: &Call<'_>, ledger: &mut Ledger, record: &Attachmen
         transaction.release_leases(&record.owner, None, call.now)?;
         transaction.commit()
     };
-    forget().map_err(|error| ledger_error(&error))?;
+    forget().map_err(ledger_error)?;
     info!(%device, owner = %record.owner, "gave the VF back");
     Ok(())
 }
 
 fn restore(call: &Call<'_>, record: &Attachment) -> Result<(), CniError> {
     let device = record.device;
-    let original: VfState = serde_json::from_str(&record.original).map_err(|error| {
-        let msg = format!("the ledger's record of VF {device} cannot be read, so the VF cannot be restored");
-        CniError::new(ErrorCode::DECODE, msg).with_details(error.to_string())
-    })?;
+    let original = record::original(record)?;
     let sandbox = call.sandbox_of(record)?;
     let restored = VfAccess::open(&call.sysfs(), device, sandbox).and_then(|mut access| {
         match access.converge(&original, OnRefusal::GoOn) {
@@ -58,6 +56,6 @@ fn restore(call: &Call<'_>, record: &Attachment) -> Result<(), CniError> {
             warn!(%device, "the VF no longer exists; there is nothing to restore");
             Ok(())
         }
-        other => other.map_err(|error| attachment_error(&error)),
+        other => other.map_err(attachment_error),
     }
 }

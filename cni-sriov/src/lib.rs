@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod plugin;
 mod pod_resources;
+mod record;
 mod selection;
 mod status;
 

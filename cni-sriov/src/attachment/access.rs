@@ -43,7 +43,7 @@ impl VfAccess {
     /// # Errors
     /// [`AttachmentError::NotAVf`], [`AttachmentError::PfWithoutLink`], and what the kernel refuses.
     pub fn open(sysfs: &Sysfs, device: PciAddress, sandbox: Option<Netns>) -> Result<Self, AttachmentError> {
-        let sysfs_error = |source| AttachmentError::Sysfs { device, source };
+        let sysfs_error = AttachmentError::sysfs(device);
         let position = sysfs.vf_position(device).map_err(sysfs_error)?;
         let position = position.ok_or(AttachmentError::NotAVf { device })?;
         let no_pf_link = || AttachmentError::PfWithoutLink { device, pf: position.pf };
@@ -51,7 +51,7 @@ impl VfAccess {
             SysfsError::NoPfNetdev { .. } => no_pf_link(),
             source => sysfs_error(source),
         })?;
-        let rtnl_error = |source| AttachmentError::Rtnl { device, source };
+        let rtnl_error = AttachmentError::rtnl(device);
         let netns_error = |source: NetnsError| AttachmentError::Netns { device, source };
         let mut host = RtnlSocket::open().map_err(rtnl_error)?;
         let pf = host.link_by_name(&pf_netdev).map_err(rtnl_error)?.ok_or_else(no_pf_link)?.index;
@@ -80,7 +80,7 @@ impl VfAccess {
     /// [`AttachmentError::NoNetdev`], [`AttachmentError::LinkLost`], and what the kernel refuses.
     pub fn observe(&mut self) -> Result<VfState, AttachmentError> {
         let device = self.device;
-        let rtnl_error = |source| AttachmentError::Rtnl { device, source };
+        let rtnl_error = AttachmentError::rtnl(device);
         let (place, link) = self.locate_or_wait()?;
         self.link = Some((place, link.index));
         let admin = self.host.vf_admin(self.pf, self.index).map_err(rtnl_error)?;
@@ -112,7 +112,7 @@ impl VfAccess {
                 return Ok(found);
             }
             let driver = self.sysfs.driver_of(self.device);
-            let driver = driver.map_err(|source| AttachmentError::Sysfs { device: self.device, source })?;
+            let driver = driver.map_err(AttachmentError::sysfs(self.device))?;
             let may_return =
                 self.sandbox.is_none() && driver.as_deref().is_some_and(|name| !is_userspace_driver(name));
             if may_return && Instant::now() < deadline {
@@ -135,9 +135,8 @@ impl VfAccess {
     /// the kernel names the bus device behind each link.
     fn locate(&mut self) -> Result<Option<(Place, Link)>, AttachmentError> {
         let device = self.device;
-        let rtnl_error = |source| AttachmentError::Rtnl { device, source };
-        let names =
-            self.sysfs.netdevs_of(device).map_err(|source| AttachmentError::Sysfs { device, source })?;
+        let rtnl_error = AttachmentError::rtnl(device);
+        let names = self.sysfs.netdevs_of(device).map_err(AttachmentError::sysfs(device))?;
         for name in names {
             if let Some(link) = self.host.link_by_name(&name).map_err(rtnl_error)? {
                 return Ok(Some((Place::Host, link)));
@@ -158,7 +157,7 @@ impl VfAccess {
         let device = self.device;
         let Some(sandbox) = &mut self.sandbox else { return Ok(false) };
         let link = sandbox.rtnl.link_by_name(name);
-        let link = link.map_err(|source| AttachmentError::Rtnl { device, source })?;
+        let link = link.map_err(AttachmentError::rtnl(device))?;
         let address = device.to_string();
         Ok(link.is_some_and(|link| link.parent.as_deref() != Some(&address)))
     }
@@ -172,8 +171,7 @@ impl VfAccess {
         let mut pause = Duration::from_millis(1);
         loop {
             let (rtnl, index) = self.side()?;
-            let link =
-                rtnl.link_by_index(index).map_err(|source| AttachmentError::Rtnl { device, source })?;
+            let link = rtnl.link_by_index(index).map_err(AttachmentError::rtnl(device))?;
             if link.ok_or(AttachmentError::LinkLost { device })?.carrier {
                 return Ok(true);
             }

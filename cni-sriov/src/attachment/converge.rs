@@ -34,21 +34,26 @@ impl VfAccess {
     /// # Errors
     /// The first refusal, or [`AttachmentError::NotConverged`].
     pub fn converge(&mut self, wanted: &VfState, on_refusal: OnRefusal) -> Result<(), AttachmentError> {
+        let observed = self.observe()?;
+        self.converge_from(&observed, wanted, on_refusal)
+    }
+
+    /// As [`converge`](Self::converge), for a caller that has just observed the VF.
+    ///
+    /// # Errors
+    /// As [`converge`](Self::converge).
+    pub fn converge_from(
+        &mut self,
+        observed: &VfState,
+        wanted: &VfState,
+        on_refusal: OnRefusal,
+    ) -> Result<(), AttachmentError> {
+        let mut missing = diff(observed, wanted);
         let mut refusal = None;
         let mut pause = PAUSE;
-        for round in 0..=ROUNDS {
-            let missing = diff(&self.observe()?, wanted);
+        for round in 0..ROUNDS {
             if missing.is_empty() {
                 return Ok(());
-            }
-            if round == ROUNDS {
-                let source = refusal.map(Box::new);
-                return Err(AttachmentError::NotConverged {
-                    device: self.device,
-                    rounds: ROUNDS,
-                    missing,
-                    source,
-                });
             }
             if round > 0 {
                 thread::sleep(pause);
@@ -62,8 +67,13 @@ impl VfAccess {
                     Err(error) => refusal = refusal.or(Some(error)),
                 }
             }
+            missing = diff(&self.observe()?, wanted);
         }
-        Ok(())
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let source = refusal.map(Box::new);
+        Err(AttachmentError::NotConverged { device: self.device, rounds: ROUNDS, missing, source })
     }
 
     /// Restores what the PF imposes, for a VF whose netdev is out of reach.
@@ -72,7 +82,7 @@ impl VfAccess {
     /// What the kernel refuses.
     pub fn restore_admin(&mut self, wanted: &VfAdmin) -> Result<(), AttachmentError> {
         let device = self.device;
-        let rtnl_error = |source| AttachmentError::Rtnl { device, source };
+        let rtnl_error = AttachmentError::rtnl(device);
         let observed = self.host.vf_admin(self.pf, self.index).map_err(rtnl_error)?;
         let observed = observed.ok_or(AttachmentError::NotAVf { device })?;
         match admin_diff(&observed, wanted) {
@@ -84,7 +94,7 @@ impl VfAccess {
     /// Performs one operation on the netdev as it was last observed.
     fn apply(&mut self, operation: &Operation) -> Result<(), AttachmentError> {
         let device = self.device;
-        let rtnl_error = |source| AttachmentError::Rtnl { device, source };
+        let rtnl_error = AttachmentError::rtnl(device);
         match operation {
             Operation::ChangeAdmin(change) => {
                 self.host.change_vf_admin(self.pf, self.index, change).map_err(rtnl_error)
@@ -117,13 +127,13 @@ impl VfAccess {
     fn change(&mut self, change: &LinkChange<'_>) -> Result<(), AttachmentError> {
         let device = self.device;
         let (rtnl, index) = self.side()?;
-        rtnl.change_link(index, change).map_err(|source| AttachmentError::Rtnl { device, source })
+        rtnl.change_link(index, change).map_err(AttachmentError::rtnl(device))
     }
 
     /// Moves the netdev and finds it again on the other side, where it may have another index.
     fn relocate(&mut self, to: Place, name: &str, mtu: Option<u32>) -> Result<(), AttachmentError> {
         let device = self.device;
-        let rtnl_error = |source| AttachmentError::Rtnl { device, source };
+        let rtnl_error = AttachmentError::rtnl(device);
         let lost = || AttachmentError::LinkLost { device };
         let (_, index) = self.link.ok_or_else(lost)?;
         let sandbox = self.sandbox.as_mut().ok_or_else(lost)?;
@@ -144,7 +154,7 @@ impl VfAccess {
         let Some((Place::Sandbox, index)) = self.link else { return Ok(()) };
         let Some(sandbox) = self.sandbox.as_mut().filter(|_| address.addr().is_ipv6()) else { return Ok(()) };
         let link = sandbox.rtnl.link_by_index(index);
-        let link = link.map_err(|source| AttachmentError::Rtnl { device, source })?;
+        let link = link.map_err(AttachmentError::rtnl(device))?;
         let link = link.ok_or(AttachmentError::LinkLost { device })?;
         enable_ipv6(&sandbox.netns, &link.name).map_err(|source| AttachmentError::Netns { device, source })
     }

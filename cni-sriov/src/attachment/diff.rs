@@ -105,19 +105,16 @@ fn admin_change(observed: &VfAdmin, wanted: &VfAdmin) -> VfAdminChange {
 
 fn place_and_name(observed: &LinkState, wanted: &LinkState, operations: &mut Vec<Operation>) {
     let mtu = (observed.mtu != wanted.mtu).then_some(wanted.mtu);
+    // A netdev that returned by itself has been given its own old name as an alternative one by udev, which would be in
+    // the way of that very name.
+    if observed.alt_names.contains(&wanted.name) {
+        operations.push(Operation::DeleteAltName(wanted.name.clone()));
+    }
     if observed.place != wanted.place {
-        // A netdev that returned by itself has been given its own old name as an alternative one by udev, which
-        // would be in the way of that very name.
-        if observed.alt_names.contains(&wanted.name) {
-            operations.push(Operation::DeleteAltName(wanted.name.clone()));
-        }
         operations.push(Operation::Move { to: wanted.place, name: wanted.name.clone(), mtu });
         return;
     }
     if observed.name != wanted.name {
-        if observed.alt_names.contains(&wanted.name) {
-            operations.push(Operation::DeleteAltName(wanted.name.clone()));
-        }
         operations.push(Operation::Rename(wanted.name.clone()));
     }
     operations.extend(mtu.map(Operation::SetMtu));

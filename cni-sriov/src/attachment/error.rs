@@ -79,6 +79,18 @@ pub enum AttachmentError {
     },
 }
 
+impl AttachmentError {
+    /// A refusal of the kernel while it was asked about `device`.
+    pub(super) fn rtnl(device: PciAddress) -> impl Fn(RtnlError) -> Self + Copy {
+        move |source| Self::Rtnl { device, source }
+    }
+
+    /// A failure of sysfs while it was asked about `device`.
+    pub(super) fn sysfs(device: PciAddress) -> impl Fn(SysfsError) -> Self + Copy {
+        move |source| Self::Sysfs { device, source }
+    }
+}
+
 struct Listed<'a>(&'a [Operation]);
 
 impl fmt::Display for Listed<'_> {
