@@ -140,26 +140,8 @@ impl fmt::Display for Discrepancy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Lease, Ledger, Owner, UnixSeconds};
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn owner(container_id: &str) -> Owner {
-        Owner { container_id: container_id.to_owned(), ifname: "eth0".to_owned() }
-    }
-
-    fn lease(address: &str, container_id: &str) -> Lease {
-        Lease {
-            network: "blue".to_owned(),
-            address: ip(address),
-            owner: owner(container_id),
-            device: None,
-            boot_id: "b1".to_owned(),
-            created_at: UnixSeconds(0),
-        }
-    }
+    use crate::fixture::{ip, lease, owner};
+    use crate::{Ledger, UnixSeconds};
 
     #[test]
     fn an_audit_finds_each_kind_of_contradiction() {

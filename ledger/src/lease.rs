@@ -274,25 +274,7 @@ fn unreadable(column: &'static str, value: String) -> LedgerError {
 mod tests {
     use super::*;
     use crate::Ledger;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn owner(container_id: &str) -> Owner {
-        Owner { container_id: container_id.to_owned(), ifname: "eth0".to_owned() }
-    }
-
-    fn lease(address: &str, container_id: &str) -> Lease {
-        Lease {
-            network: "blue".to_owned(),
-            address: ip(address),
-            owner: owner(container_id),
-            device: Some("0000:01:10.0".parse().unwrap()),
-            boot_id: "b1".to_owned(),
-            created_at: UnixSeconds(10),
-        }
-    }
+    use crate::fixture::{ip, lease, owner};
 
     /// A ledger in a directory of its own, with `leases` in it.
     fn ledger_with(leases: &[Lease]) -> (tempfile::TempDir, Ledger) {

@@ -37,6 +37,8 @@ mod audit;
 mod chunk;
 mod cursor;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod lease;
 mod log;
 mod open;

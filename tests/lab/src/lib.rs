@@ -23,6 +23,6 @@ pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
     Progress, prepare,
 };
-pub use programs::{Programs, ProgramsError};
+pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;
 pub use story::{StoryError, tell};

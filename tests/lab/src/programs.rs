@@ -13,6 +13,9 @@ const VARIABLE: &str = "ZEROBRIDGE_BIN_DIR";
 /// Where `make build` leaves them, below the checkout.
 const BUILT: &str = "target/x86_64-unknown-linux-gnu/release";
 
+/// Where the programs keep the ledger in the guest.
+pub const LEDGER: &str = "/var/lib/zerobridge/ledger.db";
+
 const CNI: &str = "zerobridge";
 const IPAM: &str = "zerobridge-ipam";
 const DEVICE_PLUGIN: &str = "zerobridge-device-plugin";

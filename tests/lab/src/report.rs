@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::machine::{Vm, program};
 use crate::prepare::tail;
+use crate::programs::LEDGER;
 
 const LIMIT: Duration = Duration::from_secs(20);
-const LEDGER: &str = "/var/lib/zerobridge/ledger.db";
 const KUBELET_LOG: &str = "kubelet.log";
 
 /// Everything, as text. What cannot be had is replaced by the reason.

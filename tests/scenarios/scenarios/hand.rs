@@ -3,13 +3,11 @@
 use std::error::Error;
 
 use serde_json::{Value, json};
-use zerobridge_lab::{CniCall, Guest};
+use zerobridge_lab::{CniCall, Guest, LEDGER};
 use zerobridge_proto::PciAddress;
 
 use crate::expect;
 use crate::group::Outcome;
-
-const LEDGER: &str = "/var/lib/zerobridge/ledger.db";
 
 /// A configuration that changes everything an attachment can change on the emulated card.
 pub(crate) fn config(device: PciAddress) -> Value {

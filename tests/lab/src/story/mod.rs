@@ -12,11 +12,11 @@ use crate::machine::GuestError;
 use crate::network::Snapshot;
 use crate::node::{BLUE, GREEN, Pod, PodRequest};
 use crate::prepare::Progress;
+use crate::programs::LEDGER;
 use screen::Screen;
 
 /// What the before/after table compares, besides the VF's address.
 const FIELDS: [&str; 6] = ["name", "MAC", "admin MAC", "vlan", "spoof check", "mtu"];
-const LEDGER: &str = "sqlite3 /var/lib/zerobridge/ledger.db";
 
 /// Why the story broke off.
 #[derive(Debug, Error)]
@@ -114,7 +114,7 @@ impl Story<'_> {
         let run = || node.run_pods(guest, &requests);
         let pods = self.progress.step("three static pods", run, |pods| format!("{} running", pods.len()))?;
         self.run("lab-guest resources pods")?;
-        self.run(&format!("{LEDGER} -column 'SELECT device, network, pod_name FROM attachments'"))?;
+        self.run(&format!("sqlite3 {LEDGER} -column 'SELECT device, network, pod_name FROM attachments'"))?;
         let mut addresses: Vec<&str> = pods.iter().map(|pod| pod.ip.as_str()).collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -208,7 +208,7 @@ impl Story<'_> {
         for difference in &differences {
             self.screen.output(difference)?;
         }
-        let records = self.run(&format!("{LEDGER} 'SELECT count(*) FROM attachments'"))?;
+        let records = self.run(&format!("sqlite3 {LEDGER} 'SELECT count(*) FROM attachments'"))?;
         self.screen.expect("the ledger has no attachment", records.trim() == "0")?;
         Ok(())
     }
