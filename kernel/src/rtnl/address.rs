@@ -19,10 +19,11 @@ impl RtnlSocket {
     pub fn addresses(&mut self, index: IfIndex) -> Result<Vec<IpNet>, RtnlError> {
         let mut message = AddressMessage::default();
         message.header.index = index.0;
-        let answers = self.dump(RouteNetlinkMessage::GetAddress(message), || {
-            format!("list the addresses of interface {}", index.0)
-        })?;
-        Ok(answers.into_iter().filter_map(|answer| address_of(&answer, index)).collect())
+        let request = || format!("list the addresses of interface {}", index.0);
+        self.dump(RouteNetlinkMessage::GetAddress(message), request, |answer| match answer {
+            RouteNetlinkMessage::NewAddress(address) => given_to(&address, index),
+            _ => None,
+        })
     }
 
     /// Gives a link an address, and the route to its prefix with it. An address that is there already is no error.
@@ -57,22 +58,30 @@ impl RtnlSocket {
     }
 }
 
-fn address_of(answer: &RouteNetlinkMessage, index: IfIndex) -> Option<IpNet> {
-    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    let mut local: Option<IpAddr> = None;
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+/// The address in a message, with the length of its prefix.
+pub(super) fn address_of(message: &AddressMessage) -> Option<IpNet> {
+    let mut found: Option<IpAddr> = None;
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Local(address) => local = Some(*address),
-            AddressAttribute::Address(address) => local = local.or(Some(*address)),
-            AddressAttribute::Flags(all) => flags = *all,
+            // On a point-to-point link, `Address` is the other end's.
+            AddressAttribute::Local(address) => found = Some(*address),
+            AddressAttribute::Address(address) => found = found.or(Some(*address)),
             _ => {}
         }
     }
-    let given = flags.contains(AddressFlags::Permanent) && message.header.scope != AddressScope::Link;
-    (message.header.index == index.0 && given)
-        .then(|| IpNet::new(local?, message.header.prefix_len).ok())
-        .flatten()
+    IpNet::new(found?, message.header.prefix_len).ok()
+}
+
+/// The address in a message, when somebody gave it to link `index`.
+fn given_to(message: &AddressMessage, index: IfIndex) -> Option<IpNet> {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    let header_flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    let given = flags.unwrap_or(header_flags).contains(AddressFlags::Permanent)
+        && message.header.scope != AddressScope::Link;
+    (message.header.index == index.0 && given).then(|| address_of(message))?
 }
 
 #[cfg(test)]

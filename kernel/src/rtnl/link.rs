@@ -77,7 +77,10 @@ impl RtnlSocket {
         request: impl Fn() -> String,
     ) -> Result<Option<Link>, RtnlError> {
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        Ok(self.get(RouteNetlinkMessage::GetLink(message), request)?.and_then(link_of))
+        Ok(match self.get(RouteNetlinkMessage::GetLink(message), request)? {
+            Some(RouteNetlinkMessage::NewLink(answer)) => Some(link_of(answer)),
+            _ => None,
+        })
     }
 
     /// All links of the namespace.
@@ -85,11 +88,21 @@ impl RtnlSocket {
     /// # Errors
     /// [`RtnlError`].
     pub fn links(&mut self) -> Result<Vec<Link>, RtnlError> {
+        self.dump_links(link_of)
+    }
+
+    /// What `pick` makes of each link of the namespace.
+    pub(super) fn dump_links<T>(
+        &mut self,
+        mut pick: impl FnMut(LinkMessage) -> T,
+    ) -> Result<Vec<T>, RtnlError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let answers =
-            self.dump(RouteNetlinkMessage::GetLink(message), || "list the interfaces".to_owned())?;
-        Ok(answers.into_iter().filter_map(link_of).collect())
+        let request = || "list the interfaces".to_owned();
+        self.dump(RouteNetlinkMessage::GetLink(message), request, |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(pick(link)),
+            _ => None,
+        })
     }
 
     /// Makes `change` in one request.
@@ -149,8 +162,7 @@ fn alt_name_message(index: IfIndex, name: &str) -> LinkMessage {
     message
 }
 
-fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+pub(super) fn link_of(message: LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
         index: IfIndex(message.header.index),
@@ -177,7 +189,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
             _ => {}
         }
     }
-    Some(link)
+    link
 }
 
 fn in_words(change: &LinkChange<'_>) -> String {

@@ -4,12 +4,16 @@
 //! something is asked, and never retries: what a refusal means is the caller's to decide.
 
 mod address;
+mod host;
 mod link;
 mod route;
 mod socket;
 mod vf;
 
+pub use host::{HostLink, HostNetwork};
+#[cfg(feature = "events")]
+pub(crate) use host::{used_address, used_routes};
 pub use link::{IfIndex, Link, LinkChange};
 pub use route::Route;
 pub use socket::{RtnlError, RtnlSocket};
-pub use vf::{VfAdmin, VfAdminChange, VfLinkState, VlanProtocol, VlanTag};
+pub use vf::{VfAdmin, VfAdminChange, VfCounters, VfLinkState, VlanProtocol, VlanTag};

@@ -61,10 +61,33 @@ impl RtnlSocket {
     /// # Errors
     /// [`RtnlError`].
     pub fn routes(&mut self, index: IfIndex) -> Result<Vec<Route>, RtnlError> {
-        let answers = self.dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), || {
-            format!("list the routes of interface {}", index.0)
-        })?;
-        Ok(answers.into_iter().filter_map(|answer| route_of(answer, index)).collect())
+        self.dump_routes(
+            || format!("list the routes of interface {}", index.0),
+            |answer| route_of(answer, index),
+        )
+    }
+
+    /// What `pick` makes of each IPv4 and IPv6 route of the namespace.
+    pub(super) fn dump_routes<T>(
+        &mut self,
+        request: impl Fn() -> String,
+        mut pick: impl FnMut(RouteMessage) -> Option<T>,
+    ) -> Result<Vec<T>, RtnlError> {
+        let mut found = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let answers =
+                self.dump(RouteNetlinkMessage::GetRoute(message), &request, |answer| match answer {
+                    // A kernel without IPv6 answers with the routes of all families that it has.
+                    RouteNetlinkMessage::NewRoute(route) if route.header.address_family == family => {
+                        pick(route)
+                    }
+                    _ => None,
+                })?;
+            found.extend(answers);
+        }
+        Ok(found)
     }
 
     /// Adds a route that leaves by a link. One that is there already is no error.
@@ -123,22 +146,28 @@ fn message_of(route: &Route, index: IfIndex) -> RouteMessage {
     message
 }
 
-fn route_of(answer: RouteNetlinkMessage, index: IfIndex) -> Option<Route> {
-    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
-    if message.header.kind != RouteType::Unicast || message.header.protocol == RouteProtocol::Kernel {
-        return None;
-    }
+/// Where a route leads to; the whole address space when the message names nothing, as for a default route.
+pub(super) fn destination_of(message: &RouteMessage) -> Option<IpNet> {
     let any: IpAddr = match message.header.address_family {
         AddressFamily::Inet => IpAddr::from([0; 4]),
         AddressFamily::Inet6 => IpAddr::from([0; 16]),
         _ => return None,
     };
-    let mut route = Route::main_table_of(any.into(), None);
-    let mut destination = any;
+    let named = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => Some(ip_of(address)),
+        _ => None,
+    });
+    IpNet::new(named.unwrap_or(Some(any))?, message.header.destination_prefix_length).ok()
+}
+
+fn route_of(message: RouteMessage, index: IfIndex) -> Option<Route> {
+    if message.header.kind != RouteType::Unicast || message.header.protocol == RouteProtocol::Kernel {
+        return None;
+    }
+    let mut route = Route::main_table_of(destination_of(&message)?, None);
     let mut leaves_by = None;
     for attribute in message.attributes {
         match attribute {
-            RouteAttribute::Destination(address) => destination = ip_of(&address)?,
             RouteAttribute::Gateway(address) => route.gateway = Some(ip_of(&address)?),
             RouteAttribute::Oif(oif) => leaves_by = Some(oif),
             RouteAttribute::Table(table) => route.table = Some(table),
@@ -155,7 +184,6 @@ fn route_of(answer: RouteNetlinkMessage, index: IfIndex) -> Option<Route> {
             _ => {}
         }
     }
-    route.destination = IpNet::new(destination, message.header.destination_prefix_length).ok()?;
     route.scope = Some(message.header.scope.into());
     (leaves_by == Some(index.0)).then_some(route)
 }

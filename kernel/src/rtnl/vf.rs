@@ -3,7 +3,7 @@
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState, VfInfoMac, VfInfoRate,
-    VfInfoSpoofCheck, VfInfoTrust, VfVlan, VfVlanInfo,
+    VfInfoSpoofCheck, VfInfoTrust, VfStats, VfVlan, VfVlanInfo,
 };
 use serde::{Deserialize, Serialize};
 use zerobridge_proto::Mac;
@@ -69,6 +69,27 @@ pub struct VfAdmin {
     pub max_tx_rate: u32,
 }
 
+/// What a VF has sent and received, as its PF's driver counts it; all zero with a driver that does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VfCounters {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Broadcast frames received.
+    pub broadcast: u64,
+    /// Multicast frames received.
+    pub multicast: u64,
+    /// Frames for the VF that were dropped.
+    pub rx_dropped: u64,
+    /// Frames of the VF that were dropped.
+    pub tx_dropped: u64,
+}
+
 /// What to change of a VF's admin state, all in one request. The default changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VfAdminChange {
@@ -106,6 +127,32 @@ impl RtnlSocket {
             LinkAttribute::VfInfoList(list) => list.iter().find_map(|vf| admin_of(vf, index)),
             _ => None,
         }))
+    }
+
+    /// The counters of all VFs of the PF that `pf` is the link of, by VF index. Empty when the PF is gone or has no VFs.
+    ///
+    /// Some 300 bytes a VF. The kernel counts the bytes of the whole list in 16 bits, so that with more than some 220 VFs
+    /// the answer is malformed.
+    ///
+    /// # Errors
+    /// [`RtnlError`], with [`RtnlError::Answer`] for more VFs than one answer can hold.
+    pub fn vf_counters(&mut self, pf: IfIndex) -> Result<Vec<(u16, VfCounters)>, RtnlError> {
+        let mut message = LinkMessage::default();
+        message.header.index = pf.0;
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Vf]));
+        let answer = self.get(RouteNetlinkMessage::GetLink(message), || {
+            format!("read the counters of the VFs of the PF, interface {}", pf.0)
+        })?;
+        let Some(RouteNetlinkMessage::NewLink(link)) = answer else { return Ok(Vec::new()) };
+        Ok(link
+            .attributes
+            .iter()
+            .filter_map(|attribute| match attribute {
+                LinkAttribute::VfInfoList(list) => Some(list.iter().filter_map(counters_of)),
+                _ => None,
+            })
+            .flatten()
+            .collect())
     }
 
     /// Makes `change` of VF `index` in one request to its PF.
@@ -179,6 +226,34 @@ fn admin_of(entry: &LinkVfInfo, index: u16) -> Option<VfAdmin> {
     found.then_some(admin)
 }
 
+/// A VF's index and counters in one entry of the PF's list.
+fn counters_of(entry: &LinkVfInfo) -> Option<(u16, VfCounters)> {
+    let mut index = None;
+    let mut counters = VfCounters::default();
+    for attribute in &entry.0 {
+        match attribute {
+            VfInfo::Mac(mac) => index = u16::try_from(mac.vf_id).ok(),
+            VfInfo::Stats(stats) => {
+                for stat in stats {
+                    match stat {
+                        VfStats::RxPackets(count) => counters.rx_packets = *count,
+                        VfStats::TxPackets(count) => counters.tx_packets = *count,
+                        VfStats::RxBytes(count) => counters.rx_bytes = *count,
+                        VfStats::TxBytes(count) => counters.tx_bytes = *count,
+                        VfStats::Broadcast(count) => counters.broadcast = *count,
+                        VfStats::Multicast(count) => counters.multicast = *count,
+                        VfStats::RxDropped(count) => counters.rx_dropped = *count,
+                        VfStats::TxDropped(count) => counters.tx_dropped = *count,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some((index?, counters))
+}
+
 fn in_words(change: &VfAdminChange) -> String {
     let on_off = |on: bool| if on { "on" } else { "off" };
     let mut words = Vec::new();
@@ -225,6 +300,78 @@ impl From<netlink_packet_route::link::VfLinkState> for VfLinkState {
             netlink_packet_route::link::VfLinkState::Enable => Self::Enable,
             netlink_packet_route::link::VfLinkState::Disable => Self::Disable,
             _ => Self::Auto,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+
+    use super::*;
+    use crate::netlink::stand_in::{self, acknowledgement, message};
+    use crate::testing::TestNetns;
+
+    /// What the kernel answers of a PF with `vfs` VFs, with counters: `rtnl_fill_vfinfo` of `net/core/rtnetlink.c`.
+    fn pf_with_counters(vfs: u16) -> Vec<u8> {
+        let entry = |vf: u16| {
+            let count = |of: u64| of + 1_000_000 * u64::from(vf);
+            let stats = [
+                VfStats::RxPackets(count(1)),
+                VfStats::TxPackets(count(2)),
+                VfStats::RxBytes(count(3)),
+                VfStats::TxBytes(count(4)),
+                VfStats::Broadcast(count(5)),
+                VfStats::Multicast(count(6)),
+                VfStats::RxDropped(count(7)),
+                VfStats::TxDropped(count(8)),
+            ];
+            let mac = VfInfoMac::new(vf.into(), &[0x02, 0, 0, 0, 0, 1]);
+            // The rest of what an entry has, so that it is as long as a real one.
+            let vlan = VfVlanInfo::new(vf.into(), 0, 0, netlink_packet_route::link::VlanProtocol::Ieee8021Q);
+            LinkVfInfo(vec![
+                VfInfo::Mac(mac),
+                VfInfo::SpoofCheck(VfInfoSpoofCheck::new(vf.into(), true)),
+                VfInfo::VlanList(vec![VfVlan::Info(vlan)]),
+                VfInfo::Rate(VfInfoRate::new(vf.into(), 0, 0)),
+                VfInfo::Trust(VfInfoTrust::new(vf.into(), false)),
+                VfInfo::Stats(stats.to_vec()),
+            ])
+        };
+        let mut pf = LinkMessage::default();
+        pf.header.index = 7;
+        pf.attributes.push(LinkAttribute::VfInfoList((0..vfs).map(entry).collect()));
+        let mut payload = vec![0; pf.buffer_len()];
+        pf.emit(&mut payload);
+        message(RouteNetlinkMessage::NewLink(pf).message_type(), 0, &payload)
+    }
+
+    #[test]
+    fn the_counters_of_every_vf_arrive_in_one_answer() {
+        let (conversation, _requests) =
+            stand_in::answering(vec![vec![pf_with_counters(200), acknowledgement()]]);
+        let counters = RtnlSocket::with(conversation).vf_counters(IfIndex(7)).unwrap();
+        assert!((0..200).eq(counters.iter().map(|(vf, _)| *vf)));
+        let expected = VfCounters {
+            rx_packets: 199_000_001,
+            tx_packets: 199_000_002,
+            rx_bytes: 199_000_003,
+            tx_bytes: 199_000_004,
+            broadcast: 199_000_005,
+            multicast: 199_000_006,
+            rx_dropped: 199_000_007,
+            tx_dropped: 199_000_008,
+        };
+        assert_eq!(counters[199].1, expected);
+    }
+
+    #[test]
+    fn a_link_without_vfs_and_a_link_that_is_gone_have_no_counters() {
+        let host = TestNetns::new();
+        let mut rtnl = RtnlSocket::open_in(host.netns()).unwrap();
+        let lo = rtnl.link_by_name("lo").unwrap().unwrap().index;
+        for link in [lo, IfIndex(4711)] {
+            assert!(rtnl.vf_counters(link).unwrap().is_empty());
         }
     }
 }

@@ -3,38 +3,58 @@
 //! What is absent is `None`, because for most attributes absence is the answer.
 
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 use zerobridge_proto::PciAddress;
 
 use super::SysfsError;
 
+/// The entries of a folder, in the kernel's order.
+pub(super) fn listing(folder: &Path) -> Result<Option<fs::ReadDir>, SysfsError> {
+    match fs::read_dir(folder) {
+        Ok(listing) => Ok(Some(listing)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(SysfsError::read(folder, error)),
+    }
+}
+
 /// The names in a folder, sorted.
 pub(super) fn entries(folder: &Path) -> Result<Option<Vec<String>>, SysfsError> {
-    let fail = |source| SysfsError::read(folder, source);
-    let listing = match fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => return Err(fail(error)),
-    };
+    let Some(listing) = listing(folder)? else { return Ok(None) };
     let mut names = Vec::new();
     for entry in listing {
         // The kernel names everything in ASCII; what is not UTF-8 is nobody's name.
-        names.extend(entry.map_err(fail)?.file_name().into_string());
+        names.extend(entry.map_err(|source| SysfsError::read(folder, source))?.file_name().into_string());
     }
     names.sort_unstable();
     Ok(Some(names))
 }
 
-/// The last component of a link's target.
-pub(super) fn link_target(link: &Path) -> Result<Option<String>, SysfsError> {
+/// The first name with this beginning in a folder.
+pub(super) fn first(folder: &Path, beginning: &str) -> Result<Option<String>, SysfsError> {
+    Ok(entries(folder)?.unwrap_or_default().into_iter().find(|name| name.starts_with(beginning)))
+}
+
+/// The target of a link; `None` also for what is no link.
+pub(super) fn link(link: &Path) -> Result<Option<PathBuf>, SysfsError> {
     match fs::read_link(link) {
-        Ok(target) => Ok(target.file_name().and_then(|name| name.to_str()).map(str::to_owned)),
-        Err(error) if is_absent(&error) => Ok(None),
+        Ok(target) => Ok(Some(target)),
+        Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::InvalidInput => Ok(None),
         Err(error) => Err(SysfsError::read(link, error)),
     }
+}
+
+/// Where a link with this target in `bus/<bus>/devices` or `class/<class>` leads, so that its files are reached without
+/// following it each time.
+pub(super) fn destination(root: &Path, target: &Path) -> PathBuf {
+    root.join(target.strip_prefix("../..").map_or(target, |rest| rest.strip_prefix("..").unwrap_or(rest)))
+}
+
+/// The last component of a link's target.
+pub(super) fn link_target(link: &Path) -> Result<Option<String>, SysfsError> {
+    Ok(self::link(link)?.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
 }
 
 /// The PCI function that a link points to.
@@ -48,14 +68,26 @@ pub(super) fn linked_address(link: &Path) -> Result<Option<PciAddress>, SysfsErr
 
 /// A line of text without its end; `None` also where the driver does not support the attribute.
 pub(super) fn optional_text(file: &Path) -> Result<Option<String>, SysfsError> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+    match text(file) {
+        Ok(text) => Ok(Some(text)),
         Err(error) if is_absent(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
         Err(error) => Err(SysfsError::read(file, error)),
     }
 }
 
-/// Absent, or a device that was removed while its file was open.
+/// The text of an attribute without its end.
+///
+/// An attribute has at most one page and arrives with one read (the kernel's `fs/kernfs/file.c`). The readers of the
+/// standard library first ask for a file's size, which sysfs does not know, and so take twice the system calls.
+pub(super) fn text(file: &Path) -> io::Result<String> {
+    const PAGE: usize = 4096;
+    let mut page = [0; PAGE];
+    let length = fs::File::open(file)?.read(&mut page)?;
+    Ok(String::from_utf8_lossy(&page[..length]).trim_end().to_owned())
+}
+
+/// Absent, or a device that was removed while its file was open, or sought in a plain file among folders.
 pub(super) fn is_absent(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(libc::ENODEV)
 }

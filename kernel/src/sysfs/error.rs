@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use thiserror::Error;
 use zerobridge_proto::PciAddress;
 
@@ -14,6 +15,14 @@ pub enum SysfsError {
     NoSuchFunction {
         /// The address asked for.
         address: PciAddress,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// No auxiliary device has this name, or it is none that can be given away.
+    #[error("no scalable function \"{name}\" in {}", path.display())]
+    NoSuchAuxiliary {
+        /// The name asked for.
+        name: String,
         /// Where it would be.
         path: PathBuf,
     },
@@ -65,8 +74,8 @@ impl SysfsError {
         Self::Malformed { path: path.to_owned(), text: text.to_owned(), expected }
     }
 
-    /// Whether the same question a moment later has another answer.
-    pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::NoSuchFunction { .. } | Self::Unlinked { .. })
+    /// Whether the kernel refused the question itself.
+    pub(super) fn is_invalid(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
     }
 }

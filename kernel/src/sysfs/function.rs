@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use zerobridge_proto::PciAddress;
 
+use super::machine::{Netdev, RdmaDevice, VdpaDevice};
+
 /// A PCI function as sysfs described it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PciFunction {
@@ -21,8 +23,16 @@ pub struct PciFunction {
     pub numa_node: Option<u32>,
     /// The group of functions that an IOMMU can only isolate together; `None` without an IOMMU.
     pub iommu_group: Option<u32>,
+    /// The number that the firmware gave an on-board device (ACPI `_DSM`, or SMBIOS type 41).
+    pub acpi_index: Option<u32>,
+    /// The bridges above it, from the root port down: what two functions share tells how near they are.
+    pub upstream: Vec<PciAddress>,
     /// Its netdevs in the namespace of the sysfs mount, sorted by name. Empty for a VF that is in a pod.
-    pub netdevs: Vec<String>,
+    pub netdevs: Vec<Netdev>,
+    /// Its RDMA devices, as far as the mount shows them: one that was moved into a pod alone is missing.
+    pub rdma: Vec<RdmaDevice>,
+    /// The vDPA device made of it, the first if there are several.
+    pub vdpa: Option<VdpaDevice>,
     /// What it is in terms of SR-IOV.
     pub role: FunctionRole,
 }

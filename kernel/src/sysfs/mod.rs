@@ -1,17 +1,26 @@
-//! What `/sys/bus/pci` says about PCI functions: who they are, which driver has them, which VF belongs to which PF.
+//! What `/sys` says about devices: who they are, which driver has them, which VF belongs to which PF, and through which
+//! netdevs, RDMA devices and device nodes they are reached.
 //!
-//! Read only, one file per question, nothing cached: sysfs is the cache. A [`Sysfs`] has a root, so that a tree of files
-//! can stand in for a machine. Refuses to know netlink (what a netdev is configured to) and Kubernetes (what a function
-//! is for).
+//! Read only. A [`Sysfs`] answers one question at a time and caches nothing; a [`Scanner`] looks at everything, and
+//! remembers what cannot change. Both have a root, so that a tree of files can stand in for a machine. Refuses to know
+//! netlink (what a netdev is configured to) and Kubernetes (what a device is for).
 //!
 //! A sysfs mount shows the netdevs of one network namespace, the one it was mounted from (`net_namespace` tags in the
 //! kernel's `fs/kernfs`). A VF that was moved into a pod therefore has no netdev here, while everything else about it,
 //! its driver included, stays visible.
 
+mod aer;
 mod attribute;
+mod character;
+mod dev;
 mod error;
 mod function;
+mod machine;
+mod memory;
+mod owner;
+mod rdma;
 mod rooted;
+mod scanner;
 #[cfg(any(test, feature = "testing"))]
 mod tree;
 
@@ -20,10 +29,14 @@ use std::path::{Path, PathBuf};
 
 use zerobridge_proto::PciAddress;
 
+pub use character::{CharacterDevices, RdmaNodes, VdpaNodes, VfioGroup, VfioNodes};
+pub use dev::DevFolder;
 pub use error::SysfsError;
 pub use function::{FunctionRole, PciFunction, VfPosition};
+pub use machine::{AuxDevice, LinkType, Machine, Netdev, RdmaDevice, RdmaPort, VdpaDevice};
+pub use scanner::Scanner;
 #[cfg(any(test, feature = "testing"))]
-pub use tree::{FakeFunction, SysfsTree};
+pub use tree::{FakeFunction, FakeRdma, SysfsTree};
 
 use attribute::{entries, link_target};
 use rooted::RootedFunction;
@@ -44,49 +57,6 @@ impl Sysfs {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Every PCI function of the machine, in address order.
-    ///
-    /// A function that comes or goes during the walk is left out instead of failing it: the next walk sees the truth.
-    ///
-    /// # Errors
-    ///
-    /// [`SysfsError::Read`] or [`SysfsError::Malformed`] with the path that could not be understood.
-    pub fn pci_functions(&self) -> Result<Vec<PciFunction>, SysfsError> {
-        let folder = self.root.join(rooted::PCI_DEVICES);
-        let names = entries(&folder)?.ok_or_else(|| SysfsError::absent(&folder))?;
-        let mut addresses: Vec<PciAddress> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        addresses.sort_unstable();
-
-        // A PF lists its VFs, so that no VF has to search the list of its PF: with 512 VFs that would be 131,000 links.
-        let mut positions = BTreeMap::new();
-        for &pf in &addresses {
-            for (index, vf) in self.vfs(pf)? {
-                positions.insert(vf, VfPosition { pf, index });
-            }
-        }
-
-        let mut functions = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            match self.read_function(address, positions.get(&address).copied()) {
-                Ok(function) => functions.push(function),
-                Err(error) if error.is_transient() => {}
-                Err(_) if !self.function(address).exists() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(functions)
-    }
-
-    /// One PCI function.
-    ///
-    /// # Errors
-    ///
-    /// [`SysfsError::NoSuchFunction`] if there is none at this address, otherwise as for [`Sysfs::pci_functions`].
-    pub fn pci_function(&self, address: PciAddress) -> Result<PciFunction, SysfsError> {
-        let position = self.vf_position(address)?;
-        self.read_function(address, position)
     }
 
     /// The netdevs of a function that this sysfs mount shows, sorted by name; see the module's note on namespaces.
@@ -185,35 +155,6 @@ impl Sysfs {
         let target = link_target(&self.root.join("class/net").join(netdev).join("device"))?;
         // The device of a virtio or USB netdev is no PCI function, and its name does not parse as one.
         Ok(target.and_then(|name| name.parse().ok()))
-    }
-
-    fn read_function(
-        &self,
-        address: PciAddress,
-        position: Option<VfPosition>,
-    ) -> Result<PciFunction, SysfsError> {
-        let function = self.existing(address)?;
-        let role = match (position, function.total_vfs()?) {
-            (Some(position), _) => FunctionRole::Virtual(position),
-            (None, Some(total_vfs)) => {
-                FunctionRole::Physical { total_vfs, vfs: self.vfs(address)?, uplinks: self.uplinks(address)? }
-            }
-            (None, None) => match self.pf_of(&function)? {
-                Some(pf) => return Err(SysfsError::Unlinked { vf: address, pf }),
-                None => FunctionRole::Plain,
-            },
-        };
-        Ok(PciFunction {
-            address,
-            vendor: function.vendor()?,
-            device: function.device()?,
-            class: function.class()?,
-            driver: link_target(&function.file("driver"))?,
-            numa_node: function.numa_node()?,
-            iommu_group: function.iommu_group()?,
-            netdevs: entries(&function.file("net"))?.unwrap_or_default(),
-            role,
-        })
     }
 
     fn pf_of(&self, function: &RootedFunction) -> Result<Option<PciAddress>, SysfsError> {

@@ -6,5 +6,5 @@
 
 mod netns;
 
-pub use crate::sysfs::{FakeFunction, SysfsTree};
+pub use crate::sysfs::{FakeFunction, FakeRdma, SysfsTree};
 pub use netns::TestNetns;
