@@ -12,10 +12,10 @@ use crate::attachment::{OnRefusal, Place, VfAccess, VfState, wanted};
 use crate::call::Call;
 use crate::codes;
 use crate::config::Config;
-use crate::failure::{attachment_error, ledger_error, netns_error};
-use crate::give_back::give_back;
+use crate::failure::{attachment_error, ledger_error, lock_error, netns_error, record_error, repair_error};
 use crate::pod_resources::devices_of_pod;
 use crate::record;
+use crate::repairer::Repairer;
 use crate::selection::{Selection, of_allocated_devices, of_named_device};
 
 /// How long a carrier is waited for before the addresses are announced. A pod on a dead wire starts all the same.
@@ -40,12 +40,13 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         None => Dns::default(),
     };
 
-    let _lock = call.lock(device)?;
-    let existing = existing_record(call, &mut ledger, &selection)?;
+    let repairer = call.repairer();
+    let _lock = repairer.lock(device).map_err(lock_error)?;
+    let existing = existing_record(call, &repairer, &mut ledger, &selection)?;
     let sandbox = record::sandbox(&netns);
     let mut access = VfAccess::open(&call.sysfs(), device, Some(netns)).map_err(attachment_error)?;
     let original = match &existing {
-        Some(record) => record::original(record)?,
+        Some(record) => record::original(record).map_err(record_error)?,
         None => observe_original(call, &mut access)?,
     };
 
@@ -87,7 +88,7 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     if let Err(error) = converged {
         let failure = attachment_error(error);
         drop(access);
-        return Err(match give_back(call, &mut ledger, &record) {
+        return Err(match repairer.give_back(&mut ledger, &record, call.now).map_err(repair_error) {
             Ok(()) => failure,
             Err(second) => {
                 let details = format!("{}; and the VF could not be given back: {second}", failure.details);
@@ -147,6 +148,7 @@ fn select<'a>(call: &Call<'_>, config: &'a Config, ledger: &Ledger) -> Result<Se
 /// The record of this very interface, after records that are in the way have been dealt with.
 fn existing_record(
     call: &Call<'_>,
+    repairer: &Repairer,
     ledger: &mut Ledger,
     selection: &Selection<'_>,
 ) -> Result<Option<Attachment>, CniError> {
@@ -165,7 +167,8 @@ fn existing_record(
     if record.owner == owner && record.boot_id == call.boot_id {
         return Ok(Some(record));
     }
-    if record.owner != owner && call.sandbox_of(&record)?.is_some() {
+    let lives = || repairer.sandbox_of(&record).map_err(|error| repair_error(error.into()));
+    if record.owner != owner && lives()?.is_some() {
         let pod = record.pod.as_ref().map(|pod| format!(", pod {}/{}", pod.namespace, pod.name));
         return Err(CniError::new(
             ErrorCode::TRY_AGAIN_LATER,
@@ -177,7 +180,7 @@ fn existing_record(
         )
         .with_details("it is free once that pod is gone; if the pod hangs, delete it"));
     }
-    give_back(call, ledger, &record)?;
+    repairer.give_back(ledger, &record, call.now).map_err(repair_error)?;
     Ok(None)
 }
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use zerobridge_kernel::{Netns, NetnsId, Sysfs};
-use zerobridge_ledger::{Attachment, Ledger, Owner, Pod, UnixSeconds};
-use zerobridge_proto::PciAddress;
-use zerobridge_proto::cni::{CniError, Environment, ErrorCode, NetworkConfig};
+use zerobridge_kernel::Sysfs;
+use zerobridge_ledger::{Ledger, Owner, Pod, UnixSeconds};
+use zerobridge_proto::cni::{CniError, Environment, NetworkConfig};
 
 use crate::config::Paths;
 use crate::failure::ledger_error;
-use crate::lock::{LockError, VfLock};
+use crate::repairer::Repairer;
 
 /// How long a VF that another call is changing is waited for: longer than any single call takes, shorter than the
 /// minutes after which a runtime gives up.
@@ -56,31 +55,14 @@ impl Call<'_> {
         Ledger::open(&self.paths.state_dir).map_err(ledger_error)
     }
 
-    /// Locks a VF for this call.
-    pub(crate) fn lock(&self, device: PciAddress) -> Result<VfLock, CniError> {
-        let owner = format!("{} of {}", self.environment.command, self.owner());
-        VfLock::acquire(&self.paths.run_dir, device, &owner, LOCK_PATIENCE).map_err(|error| {
-            let code = match error {
-                LockError::Held { .. } => ErrorCode::TRY_AGAIN_LATER,
-                LockError::Open { .. } => ErrorCode::IO,
-            };
-            CniError::from_chain(code, &error)
-        })
-    }
-
-    /// The namespace of a record, when it is still the one that the record speaks of.
-    ///
-    /// # Errors
-    /// The namespace exists but cannot be opened, so nobody can say.
-    pub(crate) fn sandbox_of(&self, record: &Attachment) -> Result<Option<Netns>, CniError> {
-        if record.boot_id != self.boot_id {
-            return Ok(None);
-        }
-        let recorded = NetnsId { device: record.sandbox.dev, inode: record.sandbox.ino };
-        match Netns::open(&record.sandbox.path) {
-            Ok(netns) => Ok(Some(netns).filter(|netns| netns.id() == recorded)),
-            Err(error) if error.is_gone() => Ok(None),
-            Err(error) => Err(CniError::from_chain(ErrorCode::IO, &error)),
+    /// What locks VFs and ends attachments for this call.
+    pub(crate) fn repairer(&self) -> Repairer {
+        Repairer {
+            sysfs: self.sysfs(),
+            run_dir: self.paths.run_dir.clone(),
+            boot_id: self.boot_id.clone(),
+            on_behalf_of: format!("{} of {}", self.environment.command, self.owner()),
+            patience: LOCK_PATIENCE,
         }
     }
 }

@@ -6,7 +6,7 @@ use zerobridge_proto::cni::{CniError, ErrorCode};
 use crate::attachment::{VfAccess, diff};
 use crate::call::Call;
 use crate::codes;
-use crate::failure::{attachment_error, ledger_error, netns_error};
+use crate::failure::{attachment_error, ledger_error, netns_error, record_error};
 use crate::record;
 
 /// Compares the VF with what ADD recorded. What later plugins added to it is not ours to judge.
@@ -19,7 +19,7 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), CniError> {
     let record = record.ok_or_else(|| {
         CniError::new(ErrorCode::UNKNOWN_CONTAINER, format!("no VF is attached as {owner}"))
     })?;
-    let wanted = record::wanted(&record)?;
+    let wanted = record::wanted(&record).map_err(record_error)?;
     let netns = Netns::open(call.environment.netns.as_deref().unwrap_or("".as_ref()));
     let netns = netns.map_err(netns_error)?;
     let observe = || VfAccess::open(&call.sysfs(), record.device, Some(netns))?.observe();

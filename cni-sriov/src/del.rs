@@ -4,8 +4,7 @@ use tracing::debug;
 use zerobridge_proto::cni::CniError;
 
 use crate::call::Call;
-use crate::failure::ledger_error;
-use crate::give_back::give_back;
+use crate::failure::{ledger_error, repair_error};
 
 /// Ends the attachment of the call's interface. Success when there is none: a DEL may come twice, late, or for an ADD
 /// that failed, and neither the namespace nor the configuration of the ADD is needed.
@@ -18,15 +17,12 @@ pub(crate) fn del(call: &Call<'_>) -> Result<(), CniError> {
     }
     let mut ledger = call.ledger()?;
     let owner = call.owner();
-    let find = |ledger: &zerobridge_ledger::Ledger| ledger.attachment_of(&owner).map_err(ledger_error);
-    let Some(record) = find(&ledger)? else {
+    let Some(record) = ledger.attachment_of(&owner).map_err(ledger_error)? else {
         debug!(%owner, "nothing is attached");
         return Ok(());
     };
-    let _lock = call.lock(record.device)?;
-    // Another call may have given it back, or attached the VF anew, while this one waited for the lock.
-    match find(&ledger)? {
-        Some(record) => give_back(call, &mut ledger, &record),
-        None => Ok(()),
-    }
+    // Another call may have given it back, or attached the VF anew, while this one waits for the lock.
+    let ended =
+        call.repairer().end_if(&mut ledger, record.device, call.now, |current| current.owner == owner);
+    ended.map(drop).map_err(repair_error)
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
+use zerobridge_ledger::Attachment;
 use zerobridge_proto::cni::{CniError, ErrorCode, ValidAttachment};
 
 use crate::call::Call;
 use crate::config::Config;
-use crate::failure::ledger_error;
-use crate::give_back::give_back;
+use crate::failure::{ledger_error, repair_error};
 
 /// Gives back each VF of the configured networks whose owner is not among `cni.dev/valid-attachments`.
 ///
@@ -24,6 +24,7 @@ pub(crate) fn gc(call: &Call<'_>) -> Result<(), CniError> {
     let config = Config::parse(call.config, &call.environment.args)?;
     let networks: HashSet<&str> = config.networks.iter().map(|network| network.name.as_str()).collect();
     let mut ledger = call.ledger()?;
+    let repairer = call.repairer();
     let mut failures = Vec::new();
     for record in ledger.attachments().map_err(ledger_error)? {
         let owner = ValidAttachment {
@@ -33,13 +34,9 @@ pub(crate) fn gc(call: &Call<'_>) -> Result<(), CniError> {
         if !networks.contains(record.network.as_str()) || valid.contains(&owner) {
             continue;
         }
-        let ended = call.lock(record.device).and_then(|_lock| {
-            match ledger.attachment_of_device(record.device).map_err(ledger_error)? {
-                Some(current) if current.owner == record.owner => give_back(call, &mut ledger, &current),
-                _ => Ok(()),
-            }
-        });
-        failures.extend(ended.err());
+        let is_meant = |current: &Attachment| current.owner == record.owner;
+        let ended = repairer.end_if(&mut ledger, record.device, call.now, is_meant);
+        failures.extend(ended.map_err(repair_error).err());
     }
     match failures.split_first() {
         None => Ok(()),

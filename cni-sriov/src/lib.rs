@@ -3,6 +3,9 @@
 //! An attachment is a value ([`attachment::VfState`]); every verb is convergence on one. What the node has promised is
 //! in the ledger, what is so is asked of the kernel, and nothing is remembered elsewhere. Refuses to do anything that
 //! outlives the call.
+//!
+//! The node's daemon ends attachments by the same code as DEL does ([`Repairer`]), and asks the kubelet by the same
+//! client as ADD does ([`list_pod_resources`]).
 #![forbid(unsafe_code)]
 
 mod add;
@@ -14,13 +17,17 @@ mod config;
 mod del;
 mod failure;
 mod gc;
-mod give_back;
 mod lock;
 mod log;
 mod plugin;
 mod pod_resources;
 mod record;
+mod repairer;
 mod selection;
 mod status;
 
+pub use lock::LockError;
 pub use plugin::run;
+pub use pod_resources::{PodResourcesError, list_pod_resources};
+pub use record::RecordError;
+pub use repairer::{RepairError, Repairer};

@@ -20,7 +20,7 @@ pub(crate) struct VfLock {
 
 /// Why a VF could not be locked.
 #[derive(Debug, Error)]
-pub(crate) enum LockError {
+pub enum LockError {
     /// The lock file is out of reach.
     #[error("cannot open lock {}", path.display())]
     Open {

@@ -13,8 +13,8 @@ use zerobridge_proto::podresources::{
     DIRECTORY, ListPodResourcesRequest, MAX_MESSAGE_BYTES, PodResources, PodResourcesListerClient, SOCKET,
 };
 
-/// How long the kubelet may take. It answers in milliseconds; a kubelet that is starting does not answer at all.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the kubelet may take while a pod waits. It answers in milliseconds; one that is starting does not answer at all.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One device that a pod holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub(crate) struct AllocatedDevice {
 
 /// Why the kubelet did not answer.
 #[derive(Debug, Error)]
-pub(crate) enum PodResourcesError {
+pub enum PodResourcesError {
     /// No event loop.
     #[error("cannot ask the kubelet at {}", path.display())]
     Runtime {
@@ -63,23 +63,36 @@ pub(crate) fn devices_of_pod(
     namespace: &str,
     name: &str,
 ) -> Result<Option<Vec<AllocatedDevice>>, PodResourcesError> {
-    let path = kubelet_root.join(DIRECTORY).join(SOCKET);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| PodResourcesError::Runtime { path: path.clone(), source })?;
-    let pods = runtime.block_on(list(&path))?;
+    let runtime =
+        runtime.map_err(|source| PodResourcesError::Runtime { path: socket(kubelet_root), source })?;
+    let pods = runtime.block_on(list_pod_resources(kubelet_root, PATIENCE))?;
     Ok(devices_among(&pods, namespace, name))
 }
 
-async fn list(path: &Path) -> Result<Vec<PodResources>, PodResourcesError> {
-    let connect_error = |source| PodResourcesError::Connect { path: path.to_owned(), source };
+/// What the kubelet with root directory `kubelet_root` gave to all pods. `patience` is for reaching it, and once more for
+/// its answer. Needs a runtime with time and I/O.
+///
+/// # Errors
+/// [`PodResourcesError`], none of which says that there are no pods.
+pub async fn list_pod_resources(
+    kubelet_root: &Path,
+    patience: Duration,
+) -> Result<Vec<PodResources>, PodResourcesError> {
+    let path = socket(kubelet_root);
+    let connect_error = |source| PodResourcesError::Connect { path: path.clone(), source };
     let endpoint = Endpoint::from_shared(format!("unix://{}", path.display())).map_err(connect_error)?;
     let channel =
-        endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await.map_err(connect_error)?;
+        endpoint.connect_timeout(patience).timeout(patience).connect().await.map_err(connect_error)?;
     let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let answer = client.list(ListPodResourcesRequest {}).await;
-    let answer = answer
-        .map_err(|status| PodResourcesError::List { path: path.to_owned(), source: Box::new(status) })?;
+    let answer =
+        answer.map_err(|status| PodResourcesError::List { path: path.clone(), source: Box::new(status) })?;
     Ok(answer.into_inner().pod_resources)
+}
+
+fn socket(kubelet_root: &Path) -> PathBuf {
+    kubelet_root.join(DIRECTORY).join(SOCKET)
 }
 
 /// A container may list one resource several times, once for each NUMA node, and a kubelet before 1.34 lists pods that

@@ -1,10 +1,20 @@
 //! A VF's states and namespace as the ledger keeps them.
 
+use thiserror::Error;
 use zerobridge_kernel::{Netns, NetnsId};
 use zerobridge_ledger::{Attachment, Sandbox};
+use zerobridge_proto::PciAddress;
 use zerobridge_proto::cni::{CniError, ErrorCode};
 
 use crate::attachment::VfState;
+
+/// A record whose states make no sense: somebody edited the ledger.
+#[derive(Debug, Error)]
+#[error("the ledger's record of VF {device} cannot be read")]
+pub struct RecordError {
+    device: PciAddress,
+    source: serde_json::Error,
+}
 
 /// A state as the ledger keeps it.
 pub(crate) fn encode(state: &VfState) -> Result<String, CniError> {
@@ -12,20 +22,17 @@ pub(crate) fn encode(state: &VfState) -> Result<String, CniError> {
 }
 
 /// What the VF was before its attachment.
-pub(crate) fn original(record: &Attachment) -> Result<VfState, CniError> {
+pub(crate) fn original(record: &Attachment) -> Result<VfState, RecordError> {
     decode(record, &record.original)
 }
 
 /// What ADD made of the VF.
-pub(crate) fn wanted(record: &Attachment) -> Result<VfState, CniError> {
+pub(crate) fn wanted(record: &Attachment) -> Result<VfState, RecordError> {
     decode(record, &record.wanted)
 }
 
-fn decode(record: &Attachment, state: &str) -> Result<VfState, CniError> {
-    serde_json::from_str(state).map_err(|error| {
-        let msg = format!("the ledger's record of VF {} cannot be read", record.device);
-        CniError::new(ErrorCode::DECODE, msg).with_details(error.to_string())
-    })
+fn decode(record: &Attachment, state: &str) -> Result<VfState, RecordError> {
+    serde_json::from_str(state).map_err(|source| RecordError { device: record.device, source })
 }
 
 /// A namespace as the ledger keeps it.

@@ -9,7 +9,7 @@ mod converge;
 mod diff;
 mod error;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 mod state;
 mod wanted;
 
