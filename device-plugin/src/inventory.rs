@@ -1,152 +1,247 @@
-//! The node's devices, kept current: reads the machine, sorts it into pools, publishes what changed.
+//! The pools and their present devices: takes a look at the machine, publishes what changed, and remembers what was told.
 //!
-//! Each pool has a `watch` channel that holds its present devices. Whatever should cause a new look (a timer now, kernel
-//! events one day) only has to wake the inventory; it compares, and subscribers hear of real changes only. The end of
-//! the channels is the end of the plugin. Refuses to know the kubelet.
+//! Each pool has a `watch` channel that holds its devices; subscribers hear of real changes only, and the end of the
+//! channel is the end of the pool. Refuses to know how a look is taken and when the next one is due, except for a check
+//! that waits to be sure.
 
-use std::collections::BTreeSet;
-use std::panic::resume_unwind;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio::task;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tracing::{debug, info, warn};
-use zerobridge_kernel::{Sysfs, SysfsError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use zerobridge_kernel::Machine;
 
 use crate::config::PoolConfig;
-use crate::pool::{Assignment, Conflict, PoolDevices, assign};
-use zerobridge_proto::chain;
+use crate::device::{DeviceId, Hardware};
+use crate::health::{Check, DirtyVfs, HealthMonitor, Transition};
+use crate::pod_resources::Held;
+use crate::pool::{Assignment, Conflict, PoolDevices, Surroundings, Withheld, Withholding, assign};
+use crate::resource::ResourceName;
 
 /// The present devices of one pool.
 pub(crate) type DeviceWatch = watch::Receiver<Arc<PoolDevices>>;
 
-/// Reads the machine and publishes the devices of every pool.
-#[derive(Debug)]
+/// The pools of the node.
+#[derive(Debug, Default)]
 pub(crate) struct Inventory {
-    sysfs: Sysfs,
-    pools: Arc<[PoolConfig]>,
-    publishers: Vec<watch::Sender<Arc<PoolDevices>>>,
-    told_conflicts: BTreeSet<Conflict>,
-    told_failure: Option<String>,
-    wake: Arc<Notify>,
+    pools: Vec<Pool>,
+    told_conflicts: BTreeSet<(Hardware, ResourceName, ResourceName)>,
+    withheld: BTreeMap<Hardware, Withholding>,
+}
+
+/// What the latest look found, and what was made of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Look {
+    /// What was found.
+    pub(crate) around: Surroundings,
+    /// The pools, in the order of the configuration.
+    pub(crate) pools: Vec<PoolLook>,
+    /// Devices that a pool selects and does not offer, and why.
+    pub(crate) withheld: BTreeMap<Hardware, Withheld>,
+}
+
+/// One pool after a look.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolLook {
+    /// Its configuration.
+    pub(crate) config: Arc<PoolConfig>,
+    /// Its devices.
+    pub(crate) devices: Arc<PoolDevices>,
+    /// The checks that fail, and why, by device.
+    pub(crate) problems: BTreeMap<DeviceId, BTreeMap<Check, String>>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    config: Arc<PoolConfig>,
+    configs: watch::Sender<Arc<PoolConfig>>,
+    devices: watch::Sender<Arc<PoolDevices>>,
+    monitor: HealthMonitor,
+}
+
+/// What a look brought.
+#[derive(Debug, Default)]
+pub(crate) struct Update {
+    /// Checks that changed their mind about a device.
+    pub(crate) transitions: Vec<(ResourceName, Transition)>,
+    /// Devices that are no longer offered although a pool selects them, or for another reason than before.
+    pub(crate) withheld: Vec<(ResourceName, Hardware, Withheld)>,
+    /// When a check that waits to be sure has waited long enough.
+    pub(crate) next: Option<Instant>,
+}
+
+/// What one pool needs in order to be present at the kubelet.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    /// Its configuration.
+    pub(crate) config: watch::Receiver<Arc<PoolConfig>>,
+    /// Its devices.
+    pub(crate) devices: DeviceWatch,
 }
 
 impl Inventory {
-    /// Takes the first look, so that the pools are complete before anybody registers them.
-    ///
-    /// # Errors
-    ///
-    /// What kept the machine from being read. Later looks that fail only leave things as they were.
-    pub(crate) async fn open(sysfs: Sysfs, pools: Vec<PoolConfig>) -> Result<Self, SysfsError> {
-        let pools: Arc<[PoolConfig]> = pools.into();
-        let Assignment { pools: devices, conflicts } = look(sysfs.clone(), Arc::clone(&pools)).await?;
-        let mut inventory = Self {
-            sysfs,
-            pools,
-            publishers: devices.into_iter().map(|devices| watch::Sender::new(Arc::new(devices))).collect(),
-            told_conflicts: BTreeSet::new(),
-            told_failure: None,
-            wake: Arc::default(),
-        };
-        for (pool, publisher) in inventory.pools.iter().zip(&inventory.publishers) {
-            info!(pool = %pool.resource, devices = publisher.borrow().len(), "pool built");
-        }
-        inventory.tell_conflicts(&conflicts);
-        Ok(inventory)
-    }
-
-    /// The device watches, in the order of the pools.
-    #[must_use]
-    pub(crate) fn subscribe(&self) -> Vec<DeviceWatch> {
-        self.publishers.iter().map(watch::Sender::subscribe).collect()
-    }
-
-    /// Wakes the inventory for a new look. Several wakes before it gets to it are one.
-    #[must_use]
-    pub(crate) fn waker(&self) -> Arc<Notify> {
-        Arc::clone(&self.wake)
-    }
-
-    /// Looks again every `rescan`, and whenever it is woken. Never returns: dropping it ends every subscription.
-    pub(crate) async fn run(mut self, rescan: Duration) {
-        // The first look has just been taken.
-        let mut timer = interval_at(Instant::now() + rescan, rescan);
-        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let wake = self.waker();
-        loop {
-            tokio::select! {
-                _ = timer.tick() => {}
-                () = wake.notified() => {}
-            }
-            self.look_again().await;
-        }
-    }
-
-    async fn look_again(&mut self) {
-        match look(self.sysfs.clone(), Arc::clone(&self.pools)).await {
-            Ok(assignment) => self.publish(assignment),
-            Err(error) => self.tell_failure(&error),
-        }
-    }
-
-    fn publish(&mut self, assignment: Assignment) {
-        self.told_failure = None;
-        for ((pool, publisher), devices) in self.pools.iter().zip(&self.publishers).zip(assignment.pools) {
-            publisher.send_if_modified(|present| {
-                if **present == devices {
-                    return false;
+    /// Takes over a configuration. Pools whose resource stays keep their devices and their subscribers until the next
+    /// update; the channels of the others end.
+    pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
+        let mut former: BTreeMap<ResourceName, Pool> =
+            self.pools.drain(..).map(|pool| (pool.config.resource.clone(), pool)).collect();
+        let take_over = |config: PoolConfig| {
+            let config = Arc::new(config);
+            match former.remove(&config.resource) {
+                Some(pool) => {
+                    pool.configs.send_replace(Arc::clone(&config));
+                    Pool { config, ..pool }
                 }
-                let (added, removed) = (missing(&devices, present), missing(present, &devices));
-                info!(pool = %pool.resource, devices = devices.len(), added, removed, "devices changed");
-                *present = Arc::new(devices);
-                true
-            });
-        }
-        self.tell_conflicts(&assignment.conflicts);
+                None => Pool {
+                    configs: watch::Sender::new(Arc::clone(&config)),
+                    devices: watch::Sender::default(),
+                    monitor: HealthMonitor::default(),
+                    config,
+                },
+            }
+        };
+        self.pools = pools.into_iter().map(take_over).collect();
     }
 
-    fn tell_conflicts(&mut self, conflicts: &[Conflict]) {
-        for conflict in conflicts {
-            if self.told_conflicts.insert(*conflict) {
-                let (winner, loser) =
-                    (&self.pools[conflict.winner].resource, &self.pools[conflict.loser].resource);
-                warn!(device = %conflict.device, pool = %winner, not = %loser, "two pools select one device");
+    /// What to offer to the kubelet, in the order of the configuration.
+    pub(crate) fn offers(&self) -> impl Iterator<Item = Offer> {
+        self.pools
+            .iter()
+            .map(|pool| Offer { config: pool.configs.subscribe(), devices: pool.devices.subscribe() })
+    }
+
+    /// The configuration of every pool, in order.
+    pub(crate) fn configs(&self) -> Vec<PoolConfig> {
+        self.pools.iter().map(|pool| PoolConfig::clone(&pool.config)).collect()
+    }
+
+    /// The present state, after a look that found `around`.
+    pub(crate) fn look(&self, around: Surroundings) -> Look {
+        let pool = |pool: &Pool| PoolLook {
+            config: Arc::clone(&pool.config),
+            devices: Arc::clone(&pool.devices.borrow()),
+            problems: problems(pool),
+        };
+        let withheld = self.withheld.iter().map(|(device, one)| (device.clone(), one.reason.clone()));
+        Look { around, pools: self.pools.iter().map(pool).collect(), withheld: withheld.collect() }
+    }
+
+    /// Publishes what a look found. `held` is what pods have, as far as that is known.
+    pub(crate) fn update(
+        &mut self,
+        around: &Surroundings,
+        held: Option<&Held>,
+        dirty: &DirtyVfs,
+        now: Instant,
+    ) -> Update {
+        let configs = self.configs();
+        let mut around = around.clone();
+        let holdings = held.map(holdings);
+        let machine = &around.machine;
+        around.open_vfio_groups.retain(|group| outside_of_pods(*group, machine, holdings.as_ref()));
+        let Assignment { pools, conflicts, withheld } =
+            assign(&configs, &around, &holdings.unwrap_or_default());
+        let mut update = Update::default();
+        for (pool, mut devices) in self.pools.iter_mut().zip(pools) {
+            keep_lost(&pool.config, &mut devices, &pool.devices.borrow(), held);
+            let judgement = pool.monitor.judge(now, &pool.config.health, &mut devices, &around, dirty);
+            update.next = [update.next, judgement.next].into_iter().flatten().min();
+            let resource = &pool.config.resource;
+            for transition in judgement.transitions {
+                transition.log(resource);
+                update.transitions.push((resource.clone(), transition));
+            }
+            publish(pool, devices);
+        }
+        self.tell_conflicts(conflicts);
+        for (device, Withholding { pool, reason }) in &withheld {
+            if self.withheld.get(device).is_some_and(|told| told.reason == *reason) {
+                continue;
+            }
+            info!(%device, %reason, "not offered");
+            if let Some(pool) = pool {
+                let pool = self.pools[*pool].config.resource.clone();
+                update.withheld.push((pool, device.clone(), reason.clone()));
+            }
+        }
+        self.withheld = withheld;
+        update
+    }
+
+    fn tell_conflicts(&mut self, conflicts: Vec<Conflict>) {
+        for Conflict { device, winner, loser } in conflicts {
+            let (winner, loser) = (&self.pools[winner].config.resource, &self.pools[loser].config.resource);
+            if self.told_conflicts.insert((device.clone(), winner.clone(), loser.clone())) {
+                warn!(%device, pool = %winner, not = %loser, "two pools select one device");
             }
         }
     }
+}
 
-    /// A failure that lasts is told once.
-    fn tell_failure(&mut self, error: &SysfsError) {
-        let failure = chain(error);
-        if self.told_failure.as_ref() == Some(&failure) {
-            debug!(error = failure, "cannot read the machine's devices, still");
-        } else {
-            warn!(error = failure, "cannot read the machine's devices; the pools stay as they are");
-            self.told_failure = Some(failure);
+/// The resource under which each piece of hardware is in a pod.
+fn holdings(held: &Held) -> BTreeMap<Hardware, String> {
+    let parsed = held
+        .devices()
+        .filter_map(|(resource, id)| Some((id.parse::<DeviceId>().ok()?.hardware, resource.to_owned())));
+    parsed.collect()
+}
+
+/// Whether nobody but a process outside of all pods can have this group open. Without word from the kubelet nobody knows,
+/// and a pod's device must not be taken for the host's.
+pub(crate) fn outside_of_pods(
+    group: u32,
+    machine: &Machine,
+    held: Option<&BTreeMap<Hardware, String>>,
+) -> bool {
+    let mut members = machine.functions.values().filter(|function| function.iommu_group == Some(group));
+    held.is_some_and(|held| !members.any(|function| held.contains_key(&Hardware::Function(function.address))))
+}
+
+/// A device that has left the machine stays on the list, as what it was, for as long as a pod holds it: so the kubelet can
+/// say what happened to the pod's device.
+fn keep_lost(pool: &PoolConfig, devices: &mut PoolDevices, former: &PoolDevices, held: Option<&Held>) {
+    let resource = pool.resource.to_string();
+    for (id, device) in former {
+        let holds = || held.is_some_and(|held| held.holds(&resource, &id.to_string()));
+        if !devices.contains_key(id) && holds() {
+            devices.insert(id.clone(), device.clone());
         }
     }
 }
 
-/// The addresses in one set that are not in another, for the log.
-fn missing(of: &PoolDevices, from: &PoolDevices) -> String {
-    let missing = of.keys().filter(|address| !from.contains_key(address));
-    missing.map(ToString::to_string).collect::<Vec<_>>().join(",")
+/// What is wrong with the devices of a pool that something is wrong with.
+fn problems(pool: &Pool) -> BTreeMap<DeviceId, BTreeMap<Check, String>> {
+    let devices = Arc::clone(&pool.devices.borrow());
+    let of = |id: &DeviceId| pool.monitor.failures(id).map(|(check, why)| (check, why.to_owned())).collect();
+    let all = devices.keys().map(|id| (id.clone(), of(id)));
+    all.filter(|(_, failures): &(_, BTreeMap<Check, String>)| !failures.is_empty()).collect()
 }
 
-/// sysfs answers from memory, but asks drivers on the way, and a driver may sleep: so not on an async worker.
-async fn look(sysfs: Sysfs, pools: Arc<[PoolConfig]>) -> Result<Assignment, SysfsError> {
-    let looked = task::spawn_blocking(move || Ok(assign(&pools, &sysfs.pci_functions()?))).await;
-    // A walk does not panic. If it does, that is this task's panic too and not an empty machine.
-    looked.unwrap_or_else(|error| {
-        resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
-    })
+fn publish(pool: &Pool, devices: PoolDevices) {
+    pool.devices.send_if_modified(|present| {
+        if **present == devices {
+            return false;
+        }
+        let (added, removed) = (missing(&devices, present), missing(present, &devices));
+        let unhealthy = devices.values().filter(|device| !device.healthy).count();
+        info!(pool = %pool.config.resource, devices = devices.len(), unhealthy, added, removed, "devices changed");
+        *present = Arc::new(devices);
+        true
+    });
+}
+
+/// The IDs in one set that are not in another, for the log.
+fn missing(of: &PoolDevices, from: &PoolDevices) -> String {
+    let missing = of.keys().filter(|id| !from.contains_key(id));
+    missing.map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
 mod tests {
     use zerobridge_kernel::testing::SysfsTree;
+    use zerobridge_kernel::{Scanner, Sysfs};
+    use zerobridge_proto::podresources::{ContainerDevices, ContainerResources, PodResources};
 
     use super::*;
     use crate::config::Config;
@@ -156,69 +251,158 @@ mod tests {
         {"resourceName": "rest", "selectors": {"any": true}}
     ]}"#;
 
-    async fn inventory() -> (tempfile::TempDir, SysfsTree, Inventory) {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = SysfsTree::new(folder.path().join("sys"));
-        tree.add_igb(0, 2);
-        let pools = Config::parse(OVERLAP).unwrap().pools;
-        let inventory = Inventory::open(Sysfs::new(tree.root()), pools).await.unwrap();
-        (folder, tree, inventory)
+    struct Node {
+        _folder: tempfile::TempDir,
+        tree: SysfsTree,
+        scanner: Scanner,
+        inventory: Inventory,
+        held: Option<Held>,
+        dirty: DirtyVfs,
     }
 
-    #[tokio::test]
-    async fn subscribers_hear_of_changes_of_their_own_pool_only() {
-        let (_folder, tree, mut inventory) = inventory().await;
-        let watches = inventory.subscribe();
-        assert_eq!(watches.iter().map(|watch| watch.borrow().len()).collect::<Vec<_>>(), [1, 1]);
+    impl Node {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let tree = SysfsTree::new(folder.path().join("sys"));
+            tree.add_igb(0, 2);
+            let scanner = Scanner::new(Sysfs::new(tree.root()));
+            let inventory = Inventory::default();
+            let (held, dirty) = (Some(Held::default()), DirtyVfs::new());
+            let mut node = Self { _folder: folder, tree, scanner, inventory, held, dirty };
+            node.configure(OVERLAP);
+            node.look();
+            node
+        }
 
-        let mut changed = async || {
-            inventory.look_again().await;
+        fn configure(&mut self, config: &str) {
+            self.inventory.configure(Config::parse(config).unwrap().pools);
+        }
+
+        fn look(&mut self) -> Update {
+            self.look_at(Instant::now())
+        }
+
+        fn look_at(&mut self, now: Instant) -> Update {
+            let around = Surroundings { machine: self.scanner.scan().unwrap(), ..Surroundings::default() };
+            self.inventory.update(&around, self.held.as_ref(), &self.dirty, now)
+        }
+
+        /// The pods hold this device and nothing else.
+        fn hold(&mut self, resource: &str, id: &str) {
+            let devices = ContainerDevices {
+                resource_name: resource.to_owned(),
+                device_ids: vec![id.to_owned()],
+                topology: None,
+            };
+            let container = ContainerResources { devices: vec![devices], ..ContainerResources::default() };
+            let pod = PodResources {
+                name: "web".to_owned(),
+                containers: vec![container],
+                ..PodResources::default()
+            };
+            self.held = Some(Held::new(&[pod]));
+        }
+
+        fn watches(&self) -> Vec<DeviceWatch> {
+            self.inventory.offers().map(|offer| offer.devices).collect()
+        }
+
+        /// ID and health of every device of a pool.
+        fn pool(&self, position: usize) -> Vec<(String, bool)> {
+            let devices = Arc::clone(&self.watches()[position].borrow());
+            devices.values().map(|device| (device.id.to_string(), device.healthy)).collect()
+        }
+    }
+
+    #[test]
+    fn subscribers_hear_of_changes_of_their_own_pool_only() {
+        let mut node = Node::new();
+        let watches = node.watches();
+        assert_eq!(watches.iter().map(|watch| watch.borrow().len()).collect::<Vec<_>>(), [1, 1]);
+        let changed = |watches: &[DeviceWatch]| {
             watches.iter().map(|watch| watch.has_changed().unwrap()).collect::<Vec<_>>()
         };
-        assert_eq!(changed().await, [false, false]);
-        tree.add_igb_vf(0, 2);
-        assert_eq!(changed().await, [false, true]);
+        node.look();
+        assert_eq!(changed(&watches), [false, false]);
+        node.tree.add_igb_vf(0, 2);
+        node.look();
+        assert_eq!(changed(&watches), [false, true]);
     }
 
-    #[tokio::test]
-    async fn a_failed_look_changes_nothing() {
-        let (folder, tree, mut inventory) = inventory().await;
-        let watches = inventory.subscribe();
-        let away = folder.path().join("away");
-        std::fs::rename(tree.root(), &away).unwrap();
-        inventory.look_again().await;
-        assert!(inventory.told_failure.as_ref().unwrap().contains("bus/pci/devices"));
-        assert!(watches.iter().all(|watch| !watch.has_changed().unwrap() && watch.borrow().len() == 1));
-
-        std::fs::rename(&away, tree.root()).unwrap();
-        inventory.look_again().await;
-        assert_eq!(inventory.told_failure, None, "the next failure is news");
+    #[test]
+    fn a_conflict_is_told_once() {
+        let mut node = Node::new();
+        let told = node.inventory.told_conflicts.clone();
+        assert_eq!(told.len(), 1);
+        node.tree.remove("0000:01:10.0".parse().unwrap());
+        node.look();
+        assert_eq!(node.inventory.told_conflicts, told, "a VF that comes back is no news");
     }
 
-    #[tokio::test]
-    async fn a_conflict_is_told_once() {
-        let (_folder, tree, mut inventory) = inventory().await;
-        let device = "0000:01:10.0".parse().unwrap();
-        let told = BTreeSet::from([Conflict { device, winner: 0, loser: 1 }]);
-        assert_eq!(inventory.told_conflicts, told);
-        tree.remove(device);
-        inventory.look_again().await;
-        assert_eq!(inventory.told_conflicts, told, "a VF that comes back is no news");
+    #[test]
+    fn a_device_that_leaves_is_gone_unless_a_pod_holds_it() {
+        let mut node = Node::new();
+        node.hold("zerobridge.io/first", "0000:01:10.0");
+        node.look();
+        for vf in ["0000:01:10.0", "0000:01:10.2"] {
+            node.tree.remove(vf.parse().unwrap());
+        }
+        let due = node.look().next.unwrap();
+        assert_eq!(node.pool(0), [("0000:01:10.0".to_owned(), true)], "it may be back in a moment");
+        assert_eq!(node.pool(1), []);
+        let update = node.look_at(due);
+        assert_eq!(node.pool(0), [("0000:01:10.0".to_owned(), false)]);
+        assert_eq!(update.transitions[0].1.check, Check::DevicePresent);
+
+        node.held = Some(Held::default());
+        node.look();
+        assert_eq!(node.pool(0), []);
     }
 
-    /// The timer is as good as off, so that only the wake can be the cause.
-    #[tokio::test]
-    async fn a_wake_causes_a_look_and_the_end_of_the_inventory_is_the_end_of_the_channels() {
-        let (_folder, tree, inventory) = inventory().await;
-        let (wake, mut rest) = (inventory.waker(), inventory.subscribe().remove(1));
-        let running = tokio::spawn(inventory.run(Duration::from_secs(86_400)));
-        tree.add_igb_vf(0, 2);
-        wake.notify_one();
-        let changed = tokio::time::timeout(Duration::from_secs(60), rest.changed());
-        changed.await.unwrap().unwrap();
-        assert_eq!(rest.borrow().len(), 2);
+    #[test]
+    fn what_is_withheld_is_told_when_it_begins() {
+        let mut node = Node::new();
+        node.tree.add_igb(1, 1);
+        let update = node.look();
+        let told: Vec<String> =
+            update.withheld.iter().map(|(pool, device, _)| format!("{pool} {device}")).collect();
+        assert_eq!(told, ["zerobridge.io/rest 0000:01:00.1"]);
+        assert!(node.look().withheld.is_empty());
+    }
 
-        running.abort();
-        assert!(rest.changed().await.is_err());
+    #[test]
+    fn a_dirty_vf_is_unhealthy_until_it_is_clean() {
+        let mut node = Node::new();
+        node.dirty.insert("0000:01:10.2".parse().unwrap(), "left behind".to_owned());
+        // What is found for the first time counts at once; what changes has to last, and says how long.
+        let next = node.look().next;
+        assert!(next.is_some_and(|next| next > Instant::now()));
+        node.configure(OVERLAP.replace("\"rest\"", "\"other\"").as_str());
+        node.look();
+        assert_eq!(node.pool(1), [("0000:01:10.2".to_owned(), false)]);
+    }
+
+    #[test]
+    fn a_new_configuration_keeps_the_subscribers_of_pools_that_stay() {
+        let mut node = Node::new();
+        let (first, rest) = (node.watches()[0].clone(), node.watches()[1].clone());
+        node.configure(r#"{"pools": [{"resourceName": "first", "selectors": {"pfNames": ["enp1s0f0"]}}]}"#);
+        node.look();
+        assert_eq!(first.borrow().len(), 2);
+        assert!(first.has_changed().unwrap());
+        assert!(rest.has_changed().is_err(), "the end of a pool is the end of its channel");
+    }
+
+    #[test]
+    fn a_group_is_the_hosts_only_if_the_kubelet_says_that_no_pod_has_it() {
+        let mut node = Node::new();
+        let vf = "0000:01:10.0";
+        let machine = node.scanner.scan().unwrap();
+        let group = machine.functions[&vf.parse().unwrap()].iommu_group.unwrap();
+        let by_host = |held: Option<&Held>| outside_of_pods(group, &machine, held.map(holdings).as_ref());
+        assert!(by_host(node.held.as_ref()));
+        node.hold("example.com/somebody-elses", vf);
+        assert!(!by_host(node.held.as_ref()));
+        assert!(!by_host(None));
     }
 }

@@ -5,22 +5,55 @@
 #![forbid(unsafe_code)]
 
 mod allocation;
+mod answers;
+mod cdi;
 mod cli;
+mod cluster;
 mod config;
 mod daemon;
+mod debounce;
+mod device;
 mod device_info;
-mod endpoint;
+mod documents;
+mod duration;
+mod explanation;
+mod folder_watch;
+mod health;
 mod inventory;
-mod kubelet_dir;
+mod kubelet;
+mod lookout;
+mod observer;
+mod operations;
+mod pod_resources;
 mod pool;
-mod registration;
+mod preference;
+mod protection;
+mod reconcile;
 mod resource;
 mod selector;
-mod server;
 
-pub use cli::Cli;
-pub use config::{Config, ConfigError, PoolConfig};
-pub use daemon::{DaemonError, Settings, run};
-pub use endpoint::EndpointError;
+pub use allocation::{Allocation, AllocationError, Allocator, AllocatorError, Nodes, allocate};
+pub use cdi::{CdiError, CdiFolder, NodeMethod};
+pub use cli::{Cli, LogFormat};
+pub use cluster::ApiAccess;
+pub use config::{
+    CdiMode, Config, ConfigError, ConfigFile, Format, MOST_SHARES, NodeConfig, NodeIdentity, Notice,
+    PoolConfig, PoolKind,
+};
+pub use daemon::{ConfigurationError, DaemonError, PresenceError, Settings, dry_run, node_config, run};
+pub use device::{Device, DeviceId, DeviceIdError, Hardware};
+pub use device_info::DeviceInfoFolder;
+pub use documents::{Document, DocumentError};
+pub use explanation::{Explanation, Outcome, PoolExplanation, Problem, explain};
+pub use health::{Check, HealthPolicy, Policy};
+pub use kubelet::EndpointError;
+pub use observer::{Needs, ObserveError, Observer, Roots};
+pub use pod_resources::{Held, Holder};
+pub use pool::{Surroundings, Withheld};
+pub use preference::{Neighbour, Place, Preference, neighbours, prefer};
+pub use protection::{HostUse, host_use};
 pub use resource::{DEFAULT_PREFIX, ResourceName, ResourceNameError};
-pub use selector::{HexId, PfSelector, SelectorError, Selectors};
+pub use selector::{
+    Candidate, HexId, Indexes, PartitionKey, PfSelector, PortMatch, RootSelector, Selector, SelectorError,
+    Selectors, Subject, VdpaType, Verdict,
+};

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
+use crate::device::DeviceId;
 use thiserror::Error;
-use zerobridge_proto::PciAddress;
 
 /// Prefix of a pool that names none.
 pub const DEFAULT_PREFIX: &str = "zerobridge.io";
@@ -58,6 +58,12 @@ impl ResourceName {
         Ok(Self { prefix: prefix.to_owned(), name: name.to_owned() })
     }
 
+    /// The part before the slash.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The part behind the slash.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -77,7 +83,7 @@ impl ResourceName {
 
     /// File name of the device-info document of one device (Device Information Specification 1.1.0, section 4.1).
     #[must_use]
-    pub fn device_info_file(&self, device: PciAddress) -> String {
+    pub fn device_info_file(&self, device: &DeviceId) -> String {
         format!("{}-{}-{device}-device.json", self.prefix, self.name)
     }
 }
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_device_info_file_has_no_slash() {
-        let file = resource("zerobridge.io", "vf").device_info_file("0000:01:10.0".parse().unwrap());
+        let file = resource("zerobridge.io", "vf").device_info_file(&"0000:01:10.0".parse().unwrap());
         assert_eq!(file, "zerobridge.io-vf-0000:01:10.0-device.json");
     }
 }

@@ -1,14 +1,18 @@
-//! The daemon and a kubelet, over real sockets: registration, restarts of either side, device lists, allocation.
+//! The daemon and a kubelet, over real sockets: what the kubelet is told, and what it is answered. What happens when the
+//! kubelet or its folder misbehaves is in `faults`, and when there are two daemons in `update`.
 
 mod node;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixListener;
 
-use node::{Kubelet, Node, soon};
+use node::Node;
 use tonic::Code;
-use zerobridge_proto::deviceplugin::{NumaNode, PreferredAllocationRequest, TopologyInfo};
+use zerobridge_kernel::testing::FakeFunction;
+use zerobridge_proto::PciAddress;
+use zerobridge_proto::deviceplugin::{
+    ContainerPreferredAllocationRequest, DevicePluginOptions, NumaNode, PreferredAllocationRequest,
+    TopologyInfo,
+};
 
 const VF: &str = "zerobridge.io/vf";
 const GREEN: &str = "zerobridge.io/vf-green";
@@ -31,130 +35,7 @@ async fn every_pool_registers_with_a_socket_of_its_own_and_lists_its_devices() {
     endpoints.sort_unstable();
     assert_eq!(endpoints, node.sockets());
     assert_eq!(endpoints.len(), 2);
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_kubelet_that_comes_later_is_waited_for() {
-    let node = Node::new();
-    let daemon = node.daemon(1);
-    soon("the sockets are there", async {
-        while node.sockets().len() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let kubelet = node.kubelet();
-    assert_eq!(kubelet.until_complete().await.registrations.len(), 2);
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_folder_that_comes_later_is_waited_for() {
-    let node = Node::new();
-    fs::remove_dir(node.plugins()).unwrap();
-    let daemon = node.daemon(1);
-    tokio::task::yield_now().await;
-    fs::create_dir(node.plugins()).unwrap();
-    let kubelet = node.kubelet();
-    kubelet.until_complete().await;
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_restarted_kubelet_is_registered_with_again_each_time() {
-    let node = Node::new();
-    let mut kubelet = node.kubelet();
-    let daemon = node.daemon(1);
-    kubelet.until_complete().await;
-    for _ in 0..5 {
-        drop(kubelet);
-        kubelet = node.kubelet();
-        let view = kubelet.until_complete().await;
-        assert_eq!(view.registrations.len(), 2, "once per pool");
-        assert_eq!(view.ids(VF).unwrap(), ["0000:01:10.0", "0000:01:10.2"]);
-    }
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn sockets_that_are_deleted_after_the_kubelets_socket_came_are_made_again() {
-    let node = Node::new();
-    let kubelet = node.kubelet();
-    let daemon = node.daemon(1);
-    kubelet.until_complete().await;
-    drop(kubelet);
-
-    // The other order of the race: the new socket is there first, and refuses what is dialled too early.
-    let kubelet = Kubelet::start_in(&node.plugins());
-    for socket in node.sockets() {
-        fs::remove_file(node.plugins().join(socket)).unwrap();
-    }
-    kubelet.until_complete().await;
-    soon("the sockets are there again", async {
-        while node.sockets().len() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn nothing_is_registered_twice_while_a_stream_is_open() {
-    let node = Node::new();
-    let kubelet = node.kubelet();
-    let daemon = node.daemon(1);
-    kubelet.until_complete().await;
-
-    // A busy folder, and our own sockets deleted by somebody who is no kubelet.
-    for round in 0..20 {
-        let other = node.plugins().join(format!("other-{round}.sock"));
-        drop(UnixListener::bind(&other).unwrap());
-        fs::remove_file(other).unwrap();
-    }
-    let inode = |name: &String| fs::metadata(node.plugins().join(name)).map(|file| file.ino()).ok();
-    let names = node.sockets();
-    for name in &names {
-        fs::remove_file(node.plugins().join(name)).unwrap();
-    }
-    soon("the sockets are there again", async {
-        while names.iter().any(|name| inode(name).is_none()) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-
-    // The streams are the old ones, and still tell of changes.
-    node.tree.add_igb_vf(0, 2);
-    let view = kubelet
-        .until("the new VF is listed", |view| view.ids(VF).is_some_and(|ids| ids.contains(&"0000:01:10.4")))
-        .await;
-    assert_eq!(view.registrations.len(), 2);
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_kubelet_that_hangs_up_is_registered_with_again() {
-    let node = Node::new();
-    let kubelet = node.kubelet();
-    let daemon = node.daemon(1);
-    kubelet.until_complete().await;
-    kubelet.hang_up();
-    let view = kubelet.until("both pools are back", |view| view.registrations.len() >= 4).await;
-    assert_eq!(view.registrations.len(), 4, "once more per pool");
-    kubelet.until_complete().await;
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_refused_registration_is_tried_again() {
-    let node = Node::new();
-    let kubelet = node.kubelet();
-    kubelet.refuse(5);
-    let daemon = node.daemon(1);
-    let view = kubelet.until_complete().await;
-    assert_eq!(view.registrations.len(), 2);
+    assert_eq!(view.violations, Vec::<String>::new(), "version, name and options are what a kubelet demands");
     daemon.stop().await;
 }
 
@@ -173,7 +54,8 @@ async fn the_device_list_follows_the_machine_and_only_changes_are_sent() {
     assert_eq!(view.lists, lists + 2);
 
     // A VF that moves into a pod changes nothing; the rebinding of another one that follows it is the next message.
-    let (moved, rebound) = ("0000:01:10.1".parse().unwrap(), "0000:01:10.3".parse().unwrap());
+    let address = |text: &str| text.parse::<PciAddress>().unwrap();
+    let (moved, rebound) = (address("0000:01:10.1"), address("0000:01:10.3"));
     node.tree.hide_netdev(moved, "enp1s0f1v0");
     node.tree.bind(rebound, Some("vfio-pci"));
     let view = kubelet.until("the rebound VF is gone", |view| view.ids(GREEN).unwrap().len() == 1).await;
@@ -194,6 +76,81 @@ async fn a_pool_may_become_empty_and_stays_registered() {
     let view =
         kubelet.until("the pool is empty", |view| view.ids(VF).is_some_and(|ids| ids.is_empty())).await;
     assert_eq!(view.registrations.len(), 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_options_are_the_same_in_both_places() {
+    let node = Node::new();
+    let kubelet = node.kubelet();
+    let daemon = node.daemon(1);
+    let view = kubelet.until_complete().await;
+    for (request, answered) in view.registrations.iter().zip(&view.options) {
+        assert_eq!(request.version, "v1beta1");
+        assert_eq!(request.options.as_ref(), Some(answered));
+        let expected = DevicePluginOptions { pre_start_required: false, ..*answered };
+        assert_eq!(*answered, expected, "nothing is to be called before a container starts");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_longest_names_that_the_configuration_takes_are_names_that_the_kubelet_takes() {
+    let node = Node::new();
+    let kubelet = node.kubelet();
+    let prefix = vec!["a".repeat(48); 5].join(".");
+    let name = "N".repeat(63);
+    let config = format!(
+        r#"{{"pools": [{{"resourcePrefix": "{prefix}", "resourceName": "{name}", "selectors": {{"any": true}}}}]}}"#
+    );
+    let daemon = node.daemon_with(1, &config);
+    let view = kubelet.until("the pool is listed", |view| view.devices.len() == 1).await;
+    assert_eq!(view.violations, Vec::<String>::new());
+    assert_eq!(view.ids(&format!("{prefix}/{name}")).unwrap().len(), 4);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_pool_without_devices_is_listed_as_empty_at_once() {
+    let node = Node::new();
+    for vf in ["0000:01:10.0", "0000:01:10.1", "0000:01:10.2", "0000:01:10.3"] {
+        node.tree.remove(vf.parse().unwrap());
+    }
+    let kubelet = node.kubelet();
+    let daemon = node.daemon(1);
+    let view = kubelet.until_complete().await;
+    assert!(view.devices.values().all(Vec::is_empty));
+    assert_eq!(view.lists, 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_devices_are_one_message() {
+    let node = Node::new();
+    let pf = FakeFunction {
+        address: "0000:80:00.0".parse().unwrap(),
+        netdevs: vec!["enp128s0".to_owned()],
+        ..FakeFunction::igb_pf(0)
+    };
+    node.tree.add(&pf);
+    node.tree.enable_sriov(pf.address, 1000);
+    for index in 0..1000u16 {
+        let (bus, slot, function) = (0x81 + index / 256, index % 256 / 8, index % 8);
+        let vf = FakeFunction {
+            address: format!("0000:{bus:02x}:{slot:02x}.{function}").parse().unwrap(),
+            netdevs: vec![format!("enp128s0v{index}")],
+            ..FakeFunction::igb_vf(0, 0)
+        };
+        node.tree.add(&vf);
+        node.tree.link_vf(pf.address, index, vf.address);
+    }
+    let kubelet = node.kubelet();
+    let config = r#"{"pools": [{"resourceName": "many", "selectors": {"pfNames": ["enp128s0"]}}]}"#;
+    let daemon = node.daemon_with(1, config);
+    let view = kubelet.until("the pool is listed", |view| !view.devices.is_empty()).await;
+    let ids = view.ids("zerobridge.io/many").unwrap();
+    assert_eq!((ids.len(), view.lists), (1000, 1));
+    assert!(ids.is_sorted() && ids[0] == "0000:81:00.0" && ids[999] == "0000:84:1c.7", "{ids:?}");
     daemon.stop().await;
 }
 
@@ -254,58 +211,25 @@ async fn an_allocation_whose_file_cannot_be_written_fails() {
 }
 
 #[tokio::test]
-async fn no_preference_is_an_empty_answer_and_no_error() {
+async fn asking_for_a_preference_is_never_an_error() {
     let node = Node::new();
     let kubelet = node.kubelet();
     let daemon = node.daemon(1);
     kubelet.until_complete().await;
-    let request = PreferredAllocationRequest { container_requests: Vec::new() };
-    let answer = kubelet.client(VF).get_preferred_allocation(request).await.unwrap().into_inner();
-    assert!(answer.container_responses.is_empty());
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let ask = |available: &[&str], required: &[&str], size| ContainerPreferredAllocationRequest {
+        available_device_i_ds: ids(available),
+        must_include_device_i_ds: ids(required),
+        allocation_size: size,
+    };
+    for container_requests in [
+        vec![],
+        vec![ask(&["0000:01:10.0", "0000:01:10.2"], &[], 1)],
+        vec![ask(&[], &[], 0), ask(&[], &["eth0"], i32::MIN)],
+        vec![ask(&["eth0", "", "0000:01:10.0#9", "0000:01:10.0"], &["0000:01:10.1"], i32::MAX)],
+    ] {
+        let request = PreferredAllocationRequest { container_requests };
+        kubelet.client(VF).get_preferred_allocation(request).await.unwrap();
+    }
     daemon.stop().await;
-}
-
-#[tokio::test]
-async fn two_instances_leave_each_others_sockets_alone() {
-    let node = Node::new();
-    let kubelet = node.kubelet();
-    let old = node.daemon(1);
-    kubelet.until_complete().await;
-    let olds = node.sockets();
-
-    let new = node.daemon(2);
-    kubelet.until("the new instance registers", |view| view.registrations.len() == 4).await;
-    let both = node.sockets();
-    assert_eq!(both.len(), 4);
-    assert!(olds.iter().all(|socket| both.contains(socket)));
-
-    old.stop().await;
-    let left = node.sockets();
-    assert_eq!(left.len(), 2);
-    assert!(left.iter().all(|socket| !olds.contains(socket)));
-    new.stop().await;
-}
-
-#[tokio::test]
-async fn sockets_of_a_killed_predecessor_are_removed_at_start() {
-    let node = Node::new();
-    let stale = node.plugins().join("zerobridge-vf-0-1-18f00000000.sock");
-    let kubelet = node.kubelet();
-    drop(UnixListener::bind(&stale).unwrap());
-    let daemon = node.daemon(1);
-    kubelet.until_complete().await;
-    assert!(!stale.exists());
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn a_daemon_that_stops_ends_its_streams_and_takes_its_sockets_with_it() {
-    let node = Node::new();
-    let kubelet = node.kubelet();
-    let daemon = node.daemon(1);
-    kubelet.until_complete().await;
-    daemon.stop().await;
-    assert_eq!(node.sockets(), Vec::<String>::new());
-    let view = kubelet.until("both streams end", |view| view.devices.is_empty()).await;
-    assert_eq!(view.registrations.len(), 2);
 }

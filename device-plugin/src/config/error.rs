@@ -21,6 +21,17 @@ pub enum ConfigError {
     /// The file is no JSON. The source names line and column.
     #[error("the configuration is no valid JSON")]
     Syntax(#[source] serde_json::Error),
+    /// Keys of two formats at the top of the file.
+    #[error(
+        "the configuration has {first} and {second}, which belong to two formats; keep one format in one file, and \
+         convert the other with --print-config"
+    )]
+    Mixed {
+        /// A key of one format.
+        first: String,
+        /// A key of another.
+        second: String,
+    },
     /// A key that nobody reads.
     #[error("unknown key {key}; {remedy}")]
     UnknownKey {
@@ -63,6 +74,28 @@ pub enum ConfigError {
         /// What it is a list of.
         entry: &'static str,
     },
+    /// A number that is too small, too large, or not whole.
+    #[error("{place} is {found}; write a whole number from {least} to {most}")]
+    OutOfRange {
+        /// Where it stands.
+        place: String,
+        /// What stands there.
+        found: String,
+        /// The smallest number allowed.
+        least: u64,
+        /// The largest number allowed.
+        most: u64,
+    },
+    /// A word that is none of those allowed.
+    #[error("{place} is \"{found}\", which means nothing there; {remedy}")]
+    UnknownWord {
+        /// Where it stands.
+        place: String,
+        /// What stands there.
+        found: String,
+        /// The nearest word, or all of them.
+        remedy: String,
+    },
     /// A value that means nothing. The source says why.
     #[error("{place} is not valid")]
     Invalid {
@@ -74,12 +107,14 @@ pub enum ConfigError {
     },
     /// A pool without a single selector.
     #[error(
-        "{place} selects nothing in particular, which would offer every VF of this node to any pod; write at least one \
-         of pfNames, vendors, devices, drivers, pciAddresses, or {{\"any\": true}} if that is what you want"
+        "{place} selects nothing in particular, which would offer every device of its kind on this node to any pod; \
+         write at least one selector such as pfNames, vendors or drivers, or {remedy} if that is what you want"
     )]
     NoSelector {
         /// Where it should stand.
         place: String,
+        /// How to ask for everything.
+        remedy: &'static str,
     },
     /// A pool that wants every VF and some VFs.
     #[error("{place} says \"any\": true and selects as well; keep one of the two")]
@@ -87,28 +122,58 @@ pub enum ConfigError {
         /// Where it stands.
         place: String,
     },
+    /// A selector that the devices of the pool do not have.
+    #[error(
+        "{place} selects nothing in a pool of deviceType \"{kind}\"; such a pool can be selected by {allowed}"
+    )]
+    NotOfKind {
+        /// The selector and where it stands.
+        place: String,
+        /// The pool's kind.
+        kind: &'static str,
+        /// The selectors that it has.
+        allowed: String,
+    },
+    /// Two settings that exclude each other.
+    #[error("{place} and {other} exclude each other: {reason}; {remedy}")]
+    Conflict {
+        /// One of them, and where it stands.
+        place: String,
+        /// The other.
+        other: String,
+        /// Why.
+        reason: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A section for nodes that does not say for which.
+    #[error("{place} does not say which nodes it is for; write names, labels, or both")]
+    NoCondition {
+        /// Where the section stands.
+        place: String,
+    },
     /// Two pools with one resource.
-    #[error("pools[{first}] and pools[{second}] both offer {resource}; rename one, or merge their selectors")]
+    #[error("{first} and {second} both offer {resource}; rename one, or merge their selectors")]
     RepeatedResource {
         /// The resource.
         resource: String,
-        /// Position of the earlier pool.
-        first: usize,
-        /// Position of the later pool.
-        second: usize,
+        /// Where the earlier pool stands.
+        first: String,
+        /// Where the later pool stands.
+        second: String,
     },
     /// Two pools whose resources lead to one environment variable.
     #[error(
-        "pools[{first}] and pools[{second}] both set the environment variable {variable}, so that a container with \
-         devices of both would lose one; rename one resource"
+        "{first} and {second} both set the environment variable {variable}, so that a container with devices of both \
+         would lose one; rename one resource"
     )]
     RepeatedVariable {
         /// The variable.
         variable: String,
-        /// Position of the earlier pool.
-        first: usize,
-        /// Position of the later pool.
-        second: usize,
+        /// Where the earlier pool stands.
+        first: String,
+        /// Where the later pool stands.
+        second: String,
     },
 }
 

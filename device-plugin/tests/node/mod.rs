@@ -1,18 +1,25 @@
 //! A node for the daemon to run on: a sysfs tree with two Intel 82576 ports, a kubelet folder, a kubelet.
-#![allow(dead_code, unreachable_pub, reason = "every test program of this crate uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "every test program of this crate uses a part of it"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot prepare its node has failed")]
 
 mod kubelet;
+mod rules;
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use zerobridge_device_plugin::{Config, DaemonError, Settings, run};
+use zerobridge_device_plugin::{ApiAccess, DaemonError, Roots, Settings, run};
 use zerobridge_kernel::testing::SysfsTree;
 
-pub use kubelet::Kubelet;
+pub use kubelet::{Fault, Generation, Kubelet, View};
 
 /// Two pools: four VFs of the first port, and the VFs of the second.
 pub const TWO_POOLS: &str = r#"{"pools": [
@@ -28,6 +35,8 @@ pub async fn soon<T>(what: &str, waiting: impl Future<Output = T>) -> T {
 /// Folders of a node.
 pub struct Node {
     folder: tempfile::TempDir,
+    /// Holds the tree, which has too many files for a disk.
+    memory: tempfile::TempDir,
     pub tree: SysfsTree,
 }
 
@@ -35,11 +44,14 @@ impl Node {
     /// A node with two VFs on each port and a kubelet folder that is empty.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let tree = SysfsTree::new(folder.path().join("sys"));
+        let shm = Path::new("/dev/shm");
+        let memory = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+        let tree = SysfsTree::new(memory.path());
+        symlink(memory.path(), folder.path().join("sys")).unwrap();
         tree.add_igb(0, 2);
         tree.add_igb(1, 2);
         std::fs::create_dir_all(folder.path().join("kubelet/device-plugins")).unwrap();
-        Self { folder, tree }
+        Self { folder, memory, tree }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -55,17 +67,33 @@ impl Node {
         sockets(&self.plugins())
     }
 
+    /// Starts a kubelet of today.
     pub fn kubelet(&self) -> Kubelet {
-        Kubelet::start(&self.plugins())
+        Kubelet::start(&self.plugins(), Generation::BySocket)
+    }
+
+    /// Starts a daemon with `TWO_POOLS` that is process `pid`.
+    pub fn daemon(&self, pid: u32) -> Daemon {
+        self.daemon_with(pid, TWO_POOLS)
     }
 
     /// Starts a daemon that is process `pid`.
-    pub fn daemon(&self, pid: u32) -> Daemon {
+    pub fn daemon_with(&self, pid: u32, config: &str) -> Daemon {
+        let file = self.path(&format!("config-{pid}.json"));
+        std::fs::write(&file, config).unwrap();
         let settings = Settings {
+            config: file,
+            resource_prefix: None,
+            node_name: None,
+            api: ApiAccess::None,
             kubelet_root: self.path("kubelet"),
-            sysfs: self.tree.root().to_owned(),
+            roots: Roots { sysfs: self.path("sys"), procfs: "/proc".into(), dev: self.path("dev") },
             devinfo_dir: self.path("devinfo"),
+            cdi_dir: self.path("cdi"),
+            state_dir: self.path("state"),
+            run_dir: self.path("run"),
             rescan: Duration::from_millis(20),
+            http: None,
             pid,
             start: SystemTime::now(),
         };
@@ -73,8 +101,7 @@ impl Node {
         let stopped = async {
             let _ = stopped.await;
         };
-        let config = Config::parse(TWO_POOLS).unwrap();
-        Daemon { stop, task: tokio::spawn(run(settings, config, stopped)) }
+        Daemon { stop, task: tokio::spawn(run(settings, stopped)) }
     }
 }
 

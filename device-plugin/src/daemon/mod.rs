@@ -1,0 +1,255 @@
+//! The daemon as a whole: which parts there are, who tells whom, and how it begins and ends.
+//!
+//! Every part is a task that listens to `watch` channels and keeps one up to date. Refuses to do any of their work.
+
+mod configuration;
+mod endpoints;
+mod rehearsal;
+mod report;
+mod upkeep;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task;
+use tokio::time::sleep;
+use tracing::{info, warn};
+use zerobridge_kernel::{BootIdError, DevFolder, Sysfs, watch_devices};
+
+use crate::allocation::Allocator;
+use crate::answers::Giving;
+use crate::cluster::{ApiAccess, ApiServer, EventRecorder};
+use crate::kubelet::{KubeletDir, Registrations};
+use crate::lookout::{Audience, Lookout, Sources};
+use crate::observer::{ObserveError, Observer, Roots};
+use crate::operations::{Heartbeat, Metrics, Operations, serve};
+use configuration::{Configuration, Node};
+use endpoints::{Endpoints, Place};
+use report::Report;
+use upkeep::Upkeep;
+
+pub use configuration::ConfigurationError;
+pub use endpoints::PresenceError;
+pub use rehearsal::{dry_run, node_config};
+
+/// How often an address that somebody else has is tried again.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the daemon finds things, and who it is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Prefix of resources for which the configuration names none, instead of the one that is usual in its format.
+    pub resource_prefix: Option<String>,
+    /// The name of this node's Node object.
+    pub node_name: Option<String>,
+    /// How the API server is reached.
+    pub api: ApiAccess,
+    /// The kubelet's root directory, usually `/var/lib/kubelet`.
+    pub kubelet_root: PathBuf,
+    /// Where the kernel says what it is.
+    pub roots: Roots,
+    /// Where device-info files go, usually `/var/run/k8s.cni.cncf.io/devinfo/dp`.
+    pub devinfo_dir: PathBuf,
+    /// Where CDI specifications go, usually `/var/run/cdi`.
+    pub cdi_dir: PathBuf,
+    /// Where the CNI plugin keeps its ledger, usually `/var/lib/zerobridge`.
+    pub state_dir: PathBuf,
+    /// Where the CNI plugin keeps its locks, usually `/run/zerobridge`.
+    pub run_dir: PathBuf,
+    /// How often the machine is looked at without a kernel event.
+    pub rescan: Duration,
+    /// Where metrics and probes are answered; `None` for nowhere.
+    pub http: Option<SocketAddr>,
+    /// Process ID, part of the names of sockets.
+    pub pid: u32,
+    /// When this process started, part of the names of sockets.
+    pub start: SystemTime,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// There is no configuration to begin with.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// The machine could not be looked at.
+    #[error("cannot look at this machine")]
+    Observe(#[from] ObserveError),
+    /// Which boot this is, is not known.
+    #[error(transparent)]
+    BootId(BootIdError),
+    /// The kernel's events cannot be listened to.
+    #[error("cannot listen to the kernel's events")]
+    Events(#[source] io::Error),
+    /// The kubelet's folder cannot be watched.
+    #[error("cannot watch the kubelet's folder {}", path.display())]
+    Watch {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Metrics and probes cannot be answered at the address.
+    #[error("cannot answer HTTP at {address}; use another --http")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A pool cannot be present at the kubelet.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
+}
+
+/// Runs until `stop` resolves, or something is broken beyond repair from here.
+///
+/// # Errors
+///
+/// [`DaemonError`]. A kubelet or an API server that is not there, or refuses, is none: that is waited for.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+    let listener = settings.http.map(listen).transpose()?;
+    let metrics = Metrics::new();
+    let server = Arc::new(ApiServer::new(settings.api.clone()));
+    let node_name = settings.node_name.clone().unwrap_or_default();
+    let (cluster, recorder) = EventRecorder::new(Arc::clone(&server), node_name, SystemTime::now);
+    let recording = task::spawn(recorder.run());
+    let node = Node { name: settings.node_name.clone(), server, refused: false };
+    let configuration = Configuration::open(
+        &settings.config,
+        settings.resource_prefix.clone(),
+        node,
+        metrics.clone(),
+        cluster.clone(),
+    )
+    .await?;
+    let mut upkeep = Upkeep::new(&settings, metrics.clone(), cluster.clone())?;
+    upkeep.ask_kubelet().await;
+
+    let real = settings.roots.sysfs == Path::new("/sys");
+    let events = real.then(|| watch_devices(&Handle::current())).transpose().map_err(DaemonError::Events)?;
+    let observer = Observer::open(&settings.roots)?;
+    let heartbeat = Heartbeat::new(settings.rescan, Instant::now());
+    let audience = Audience {
+        offers: watch::Sender::default(),
+        looks: watch::Sender::default(),
+        metrics: metrics.clone(),
+        heartbeat: heartbeat.clone(),
+        cluster,
+    };
+    let mut sources = Sources {
+        config: configuration.configs(),
+        held: upkeep.held(),
+        dirty: upkeep.dirty(),
+        events,
+        rescan: settings.rescan,
+    };
+    let (mut offers, looks) = (audience.offers.subscribe(), audience.looks.subscribe());
+    let lookout = Lookout::open(observer, &mut sources, audience).await?;
+
+    let folder = KubeletDir::new(&settings.kubelet_root);
+    folder.remove_stale_sockets().await;
+    let watch_error = |source| DaemonError::Watch { path: folder.path().to_owned(), source };
+    let giving = Arc::new(Giving {
+        allocator: Allocator::new(
+            Sysfs::new(&settings.roots.sysfs),
+            DevFolder::new(&settings.roots.dev),
+            &settings.devinfo_dir,
+            &settings.cdi_dir,
+        ),
+        method: configuration.methods(),
+        looks: looks.clone(),
+        held: upkeep.held(),
+        given: Notify::new(),
+    });
+    let registrations = Registrations::default();
+    let mut endpoints = Endpoints::new(Place {
+        changes: folder.watch().map_err(watch_error)?,
+        folder: folder.clone(),
+        pid: settings.pid,
+        start: settings.start,
+        registrations: registrations.clone(),
+        metrics: metrics.clone(),
+        giving: Arc::clone(&giving),
+    });
+    let first = offers.borrow_and_update().clone();
+    endpoints.follow(first)?;
+    // After the pools are entered: a node is not ready because it has none yet.
+    let report = Report::new(looks.clone(), upkeep.held(), real);
+    let http = settings.http.zip(listener).map(|(address, listener)| {
+        let operations = report.operations(metrics, registrations, heartbeat);
+        task::spawn(answer(address, listener, operations))
+    });
+
+    let outcome = {
+        let mut parts = std::pin::pin!(async {
+            tokio::join!(configuration.run(), upkeep.run(giving), lookout.run(sources))
+        });
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                _ = &mut parts => break Ok(()),
+                () = &mut stop => {
+                    info!("stopping");
+                    endpoints.hand_over().await;
+                    break Ok(());
+                }
+                error = endpoints.lost() => break Err(error),
+                changed = offers.changed() => {
+                    let present = offers.borrow_and_update().clone();
+                    if changed.is_ok() && let Err(error) = endpoints.follow(present) {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+        // The parts end here, and with the inventory every device stream.
+    };
+    if let Some(http) = http {
+        http.abort();
+    }
+    let left = endpoints.leave().await;
+    recording.abort();
+    Ok(outcome.and(left)?)
+}
+
+/// `None` while somebody else listens at the address: during a rolling update that is the instance before.
+fn listen(address: SocketAddr) -> Result<Option<TcpListener>, DaemonError> {
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            warn!(%address, "another process answers there; waiting until it ends");
+            Ok(None)
+        }
+        Err(source) => Err(DaemonError::Http { address, source }),
+    }
+}
+
+/// Answers HTTP, as soon as the address is free.
+async fn answer(address: SocketAddr, mut listener: Option<TcpListener>, operations: Operations) {
+    let listener = loop {
+        match listener.take() {
+            Some(listener) => break listener,
+            None => {
+                sleep(LISTEN_PAUSE).await;
+                listener = TcpListener::bind(address).ok();
+            }
+        }
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "answering HTTP");
+    }
+    if let Err(error) = serve(listener, operations, std::future::pending()).await {
+        warn!(%address, %error, "HTTP is answered no more");
+    }
+}

@@ -1,0 +1,46 @@
+//! What the daemon would do, without doing it: the configuration it would have, and the pools it would offer.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::configuration::{Configuration, Node};
+use super::report::Report;
+use super::{DaemonError, Settings};
+use crate::cluster::{ApiServer, EventSink};
+use crate::config::Config;
+use crate::health::DirtyVfs;
+use crate::inventory::Inventory;
+use crate::observer::{Needs, Observer};
+use crate::operations::Metrics;
+use crate::pod_resources::PodResourcesClient;
+
+/// The configuration that would be in force on this node.
+///
+/// # Errors
+/// [`DaemonError::Configuration`].
+pub async fn node_config(settings: &Settings) -> Result<Config, DaemonError> {
+    let server = Arc::new(ApiServer::new(settings.api.clone()));
+    let node = Node { name: settings.node_name.clone(), server, refused: false };
+    let prefix = settings.resource_prefix.clone();
+    let configuration =
+        Configuration::open(&settings.config, prefix, node, Metrics::new(), EventSink::none()).await?;
+    let config = Config::clone(&configuration.configs().borrow());
+    Ok(config)
+}
+
+/// The document that would be at `/devices` after the first look.
+///
+/// # Errors
+/// [`DaemonError::Configuration`], [`DaemonError::Observe`].
+pub async fn dry_run(settings: &Settings) -> Result<serde_json::Value, DaemonError> {
+    let pools = node_config(settings).await?.pools;
+    let held = PodResourcesClient::new(settings.kubelet_root.clone()).ask().await.map(Arc::new);
+    let around = Observer::open(&settings.roots)?.look(Needs::of(&pools), true)?;
+    let mut inventory = Inventory::default();
+    inventory.configure(pools);
+    inventory.update(&around, held.as_deref(), &DirtyVfs::new(), Instant::now());
+    let looks = watch::Sender::new(Arc::new(inventory.look(around)));
+    Ok(Report::new(looks.subscribe(), watch::Sender::new(held).subscribe(), false).devices())
+}

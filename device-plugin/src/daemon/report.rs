@@ -1,0 +1,200 @@
+//! What people and Prometheus are told about the devices, made of the latest look when somebody asks.
+//!
+//! Refuses to know how it is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tracing::debug;
+use zerobridge_kernel::{FunctionRole, RtnlError, RtnlSocket, VfCounters};
+use zerobridge_proto::{PciAddress, chain};
+
+use crate::inventory::{Look, PoolLook};
+use crate::kubelet::Registrations;
+use crate::operations::{Counters, DeviceCount, Heartbeat, Metrics, Operations, Snapshot, VfTraffic};
+use crate::pod_resources::{Held, Holder};
+
+/// Makes reports.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    looks: watch::Receiver<Arc<Look>>,
+    held: watch::Receiver<Option<Arc<Held>>>,
+    /// Whether the look was at this machine, so that its kernel can be asked about the VFs.
+    real: bool,
+}
+
+/// The document at `/devices`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Devices {
+    pools: Vec<PoolDocument>,
+    /// Devices that are in no pool although one selects them, and why.
+    withheld: BTreeMap<String, String>,
+    /// Whether the kubelet says what pods hold; if not, no device has holders here.
+    holders_known: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolDocument {
+    resource: String,
+    devices: Vec<DeviceDocument>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceDocument {
+    id: String,
+    function: PciAddress,
+    pf: Option<PciAddress>,
+    vf: Option<u16>,
+    driver: Option<String>,
+    numa_node: Option<u32>,
+    healthy: bool,
+    /// The checks that fail, and why.
+    problems: BTreeMap<String, String>,
+    /// The containers that hold it.
+    holders: Vec<Holder>,
+}
+
+impl Report {
+    pub(super) fn new(
+        looks: watch::Receiver<Arc<Look>>,
+        held: watch::Receiver<Option<Arc<Held>>>,
+        real: bool,
+    ) -> Self {
+        Self { looks, held, real }
+    }
+
+    /// The HTTP face of the daemon.
+    pub(super) fn operations(
+        &self,
+        metrics: Metrics,
+        registrations: Registrations,
+        heartbeat: Heartbeat,
+    ) -> Operations {
+        let (for_scrapes, for_devices) = (self.clone(), self.clone());
+        let snapshot = move || for_scrapes.snapshot();
+        Operations::new(metrics, registrations, heartbeat, snapshot, move || for_devices.devices())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (look, held) = (Arc::clone(&self.looks.borrow()), self.held.borrow().clone());
+        let mut withheld: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for reason in look.withheld.values() {
+            *withheld.entry(reason.name()).or_default() += 1;
+        }
+        Snapshot {
+            devices: look.pools.iter().map(|pool| count(pool, held.as_deref())).collect(),
+            withheld,
+            traffic: if self.real { traffic(&look, held.as_deref()) } else { Vec::new() },
+        }
+    }
+
+    /// The document at `/devices`.
+    pub(super) fn devices(&self) -> serde_json::Value {
+        let (look, held) = (Arc::clone(&self.looks.borrow()), self.held.borrow().clone());
+        let withheld = look.withheld.iter();
+        let document = Devices {
+            pools: look.pools.iter().map(|pool| document(pool, held.as_deref())).collect(),
+            withheld: withheld.map(|(device, reason)| (device.to_string(), reason.to_string())).collect(),
+            holders_known: held.is_some(),
+        };
+        // Maps with text for keys, which JSON can hold.
+        serde_json::to_value(document).unwrap_or_default()
+    }
+}
+
+fn document(pool: &PoolLook, held: Option<&Held>) -> PoolDocument {
+    let resource = pool.config.resource.to_string();
+    let device = |device: &crate::device::Device| {
+        let id = device.id.to_string();
+        let problems = pool.problems.get(&device.id).into_iter().flatten();
+        let holders = held.map(|held| held.holders(&resource, &id)).unwrap_or_default();
+        DeviceDocument {
+            function: device.function,
+            pf: device.pf,
+            vf: device.vf_index,
+            driver: device.driver.clone(),
+            numa_node: device.numa_node,
+            healthy: device.healthy,
+            problems: problems.map(|(check, why)| (check.to_string(), why.clone())).collect(),
+            holders: holders.to_vec(),
+            id,
+        }
+    };
+    PoolDocument { devices: pool.devices.values().map(device).collect(), resource }
+}
+
+fn count(pool: &PoolLook, held: Option<&Held>) -> DeviceCount {
+    let resource = pool.config.resource.to_string();
+    let mut count = DeviceCount { pool: resource.clone(), ..DeviceCount::default() };
+    for device in pool.devices.values() {
+        let allocated = held.is_some_and(|held| held.holds(&resource, &device.id.to_string()));
+        *match (device.healthy, allocated) {
+            (true, false) => &mut count.healthy_free,
+            (true, true) => &mut count.healthy_allocated,
+            (false, false) => &mut count.unhealthy_free,
+            (false, true) => &mut count.unhealthy_allocated,
+        } += 1;
+    }
+    count
+}
+
+/// What the VFs of all pools have carried, asked of each PF once. A PF that does not answer has no series.
+fn traffic(look: &Look, held: Option<&Held>) -> Vec<VfTraffic> {
+    let counters = match counters(look) {
+        Ok(counters) => counters,
+        Err(error) => {
+            debug!(error = chain(&error), "the kernel does not tell what VFs have carried");
+            return Vec::new();
+        }
+    };
+    let mut traffic = Vec::new();
+    for pool in &look.pools {
+        let resource = pool.config.resource.to_string();
+        for device in pool.devices.values() {
+            let (Some(pf), Some(vf)) = (device.pf, device.vf_index) else { continue };
+            let Some((netdev, counted)) = counters.get(&(pf, vf)) else { continue };
+            let holders =
+                held.map(|held| held.holders(&resource, &device.id.to_string())).unwrap_or_default();
+            traffic.push(VfTraffic {
+                pci: device.function,
+                pf: netdev.clone(),
+                vf,
+                pool: resource.clone(),
+                holder: holders.first().cloned(),
+                receive: Counters {
+                    packets: counted.rx_packets,
+                    bytes: counted.rx_bytes,
+                    dropped: counted.rx_dropped,
+                },
+                transmit: Counters {
+                    packets: counted.tx_packets,
+                    bytes: counted.tx_bytes,
+                    dropped: counted.tx_dropped,
+                },
+            });
+        }
+    }
+    traffic
+}
+
+/// By PF and number: the PF's netdev, and what the VF has carried.
+type VfCounts = BTreeMap<(PciAddress, u16), (String, VfCounters)>;
+
+fn counters(look: &Look) -> Result<VfCounts, RtnlError> {
+    let mut socket = RtnlSocket::open()?;
+    let mut counts = VfCounts::new();
+    for (&pf, function) in &look.around.machine.functions {
+        let FunctionRole::Physical { vfs, uplinks, .. } = &function.role else { continue };
+        let link = uplinks.first().and_then(|name| Some((name, look.around.host.links.get(name)?)));
+        let Some((name, link)) = link.filter(|_| !vfs.is_empty()) else { continue };
+        for (vf, counted) in socket.vf_counters(link.link.index)? {
+            counts.insert((pf, vf), (name.clone(), counted));
+        }
+    }
+    Ok(counts)
+}

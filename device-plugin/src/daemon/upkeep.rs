@@ -1,0 +1,211 @@
+//! What the daemon does now and then: asks the kubelet what pods hold, puts in order what nobody owns, and sees to the
+//! files of devices.
+//!
+//! Refuses to decide any of it.
+
+use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::{self, JoinError};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+use zerobridge_cni_sriov::Repairer;
+use zerobridge_kernel::{Sysfs, boot_id};
+use zerobridge_proto::chain;
+
+use super::{DaemonError, Settings};
+use crate::allocation;
+use crate::answers::Giving;
+use crate::cluster::{Event, EventSink, Subject};
+use crate::device::{Device, DeviceId};
+use crate::health::DirtyVfs;
+use crate::inventory::Look;
+use crate::operations::{Metrics, Outcome};
+use crate::pod_resources::{Held, PodResourcesClient};
+use crate::reconcile::{Reconciler, Reconciliation, Report};
+use crate::resource::ResourceName;
+
+/// How often the kubelet is asked without a cause. An allocation is a cause; that a pod has ended is what this finds.
+const ASK_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long after an allocation the kubelet is asked: it lists a pod when it has admitted it.
+const ASK_AFTER_ALLOCATION: Duration = Duration::from_secs(1);
+
+/// How often promises are compared with what is so, and files with who needs them.
+const PASS_PERIOD: Duration = Duration::from_secs(30);
+
+/// How old a promise or a file must be before anything is concluded from nobody holding its device: a CNI call that is
+/// under way takes seconds, an admission that has allocated and not yet been listed less.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How long a VF that a CNI call is changing is waited for; the next pass is near.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Does it.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    kubelet: PodResourcesClient,
+    /// Away while it works.
+    reconciler: Option<Reconciler>,
+    told: BTreeSet<Report>,
+    held: watch::Sender<Option<Arc<Held>>>,
+    dirty: watch::Sender<Arc<DirtyVfs>>,
+    metrics: Metrics,
+    cluster: EventSink,
+}
+
+impl Upkeep {
+    /// # Errors
+    /// [`DaemonError::BootId`].
+    pub(super) fn new(
+        settings: &Settings,
+        metrics: Metrics,
+        cluster: EventSink,
+    ) -> Result<Self, DaemonError> {
+        let repairer = Repairer {
+            sysfs: Sysfs::new(&settings.roots.sysfs),
+            run_dir: settings.run_dir.clone(),
+            boot_id: boot_id(&settings.roots.procfs).map_err(DaemonError::BootId)?,
+            on_behalf_of: "the reconciler of the device plugin".to_owned(),
+            patience: PATIENCE,
+        };
+        Ok(Self {
+            kubelet: PodResourcesClient::new(settings.kubelet_root.clone()),
+            reconciler: Some(Reconciler::new(settings.state_dir.clone(), repairer, GRACE)),
+            told: BTreeSet::new(),
+            held: watch::Sender::default(),
+            dirty: watch::Sender::default(),
+            metrics,
+            cluster,
+        })
+    }
+
+    /// What pods hold; `None` until the kubelet has said it once. While it does not answer, its last word stands: pods
+    /// outlive a kubelet.
+    pub(super) fn held(&self) -> watch::Receiver<Option<Arc<Held>>> {
+        self.held.subscribe()
+    }
+
+    /// VFs that dead pods left behind and that could not be restored.
+    pub(super) fn dirty(&self) -> watch::Receiver<Arc<DirtyVfs>> {
+        self.dirty.subscribe()
+    }
+
+    /// Asks the kubelet what pods hold. Returns whether it said.
+    pub(super) async fn ask_kubelet(&mut self) -> bool {
+        let Some(answer) = self.kubelet.ask().await else { return false };
+        self.held.send_if_modified(|held| {
+            let news = held.as_deref() != Some(&answer);
+            if news {
+                *held = Some(Arc::new(answer));
+            }
+            news
+        });
+        true
+    }
+
+    /// Goes on for ever.
+    pub(super) async fn run(mut self, giving: Arc<Giving>) {
+        let mut ask = Instant::now() + ASK_PERIOD;
+        let mut pass = Instant::now();
+        loop {
+            tokio::select! {
+                () = giving.given.notified() => ask = ask.min(Instant::now() + ASK_AFTER_ALLOCATION),
+                () = sleep_until(ask) => {
+                    self.ask_kubelet().await;
+                    ask = Instant::now() + ASK_PERIOD;
+                }
+                () = sleep_until(pass) => {
+                    self.pass(&giving).await;
+                    pass = Instant::now() + PASS_PERIOD;
+                }
+            }
+        }
+    }
+
+    async fn pass(&mut self, giving: &Arc<Giving>) {
+        // Asked now, because what it says must not be older than the namespaces that are looked at.
+        let answered = self.ask_kubelet().await;
+        let held = if answered { self.held.borrow().clone() } else { None };
+        self.reconcile(held.clone(), giving).await;
+        if let Some(held) = held {
+            let giving = Arc::clone(giving);
+            resumed(task::spawn_blocking(move || see_to_files(&giving, &held)).await);
+        }
+    }
+
+    async fn reconcile(&mut self, held: Option<Arc<Held>>, giving: &Giving) {
+        let Some(mut reconciler) = self.reconciler.take() else { return };
+        let look = Arc::clone(&giving.looks.borrow());
+        let work = move || {
+            let passed = reconciler.pass(held.as_deref(), &look.around.machine, SystemTime::now());
+            (passed, reconciler)
+        };
+        let (passed, reconciler) = resumed(task::spawn_blocking(work).await);
+        self.reconciler = Some(reconciler);
+        match passed {
+            Ok(passed) => self.tell(&passed),
+            Err(error) => warn!(error = chain(&error), "cannot compare the ledger with what is so"),
+        }
+    }
+
+    fn tell(&mut self, passed: &Reconciliation) {
+        for repair in &passed.repaired {
+            self.metrics.repaired(repair.cause.name(), Outcome::Success);
+            let event = Event::RepairDone { device: repair.device.into(), what: repair.cause.to_string() };
+            self.cluster.send(Subject::Node, event);
+        }
+        for (repair, _) in &passed.failed {
+            self.metrics.repaired(repair.cause.name(), Outcome::Failure);
+        }
+        for report in passed.reports.difference(&self.told) {
+            if let Some(device) = report.device() {
+                let event = Event::RepairRefused { device: device.into(), why: report.to_string() };
+                self.cluster.send(Subject::Node, event);
+            }
+        }
+        self.told.clone_from(&passed.reports);
+        let dirty = passed.dirty();
+        self.dirty.send_if_modified(|present| {
+            let news = **present != dirty;
+            if news {
+                *present = Arc::new(dirty);
+            }
+            news
+        });
+    }
+}
+
+/// Writes the files of held devices that are missing, and removes those that nobody needs.
+fn see_to_files(giving: &Giving, held: &Held) {
+    let look: Arc<Look> = Arc::clone(&giving.looks.borrow());
+    let method = *giving.method.borrow();
+    for pool in &look.pools {
+        let resource = pool.config.resource.to_string();
+        let is_held = |device: &&Device| held.holds(&resource, &device.id.to_string());
+        let devices: Vec<&Device> = pool.devices.values().filter(is_held).collect();
+        for error in giving.allocator.restore(&pool.config, &devices, method) {
+            debug!(pool = resource, error = chain(&error), "cannot write the files of a device in use");
+        }
+    }
+    let resources: Vec<ResourceName> = look.pools.iter().map(|pool| pool.config.resource.clone()).collect();
+    let ours = |(resource, id): (&str, &str)| {
+        let resource = resources.iter().find(|own| own.to_string() == resource)?;
+        Some((resource.clone(), id.parse::<DeviceId>().ok()?))
+    };
+    let held: allocation::Held = held.devices().filter_map(ours).collect();
+    let collected = giving.allocator.collect(&resources, &held, SystemTime::now(), GRACE);
+    for error in collected.errors {
+        warn!(error = chain(&error), "cannot collect the files of devices that nobody holds");
+    }
+}
+
+/// What a blocking task returned. Its panic is this task's panic too.
+fn resumed<T>(returned: Result<T, JoinError>) -> T {
+    returned.unwrap_or_else(|error| {
+        resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
+    })
+}

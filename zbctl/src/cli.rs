@@ -1,0 +1,150 @@
+//! The command line. `docs/zbctl.md` is its reference.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use zerobridge_device_plugin::Hardware;
+
+/// Shows what Zerobridge makes of a node.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "zbctl", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists PFs, VFs and SFs: what each is, its pool, and the pod that has it
+    Devices(DevicesArguments),
+    /// Tells for each pool why it takes a device or does not
+    Explain(ExplainArguments),
+    /// Works on configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Checks a file in any of the three formats
+    Check(CheckArguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DevicesArguments {
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// PCI address, such as 0000:01:10.0, or name of an auxiliary device, such as mlx5_core.sf.4
+    #[arg(value_name = "DEVICE", value_parser = hardware)]
+    pub(crate) device: Hardware,
+    /// Only this pool: its resource, with or without the prefix
+    #[arg(long, value_name = "RESOURCE")]
+    pub(crate) pool: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArguments,
+    /// Also write the configuration as it is understood, in this project's own format
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+/// Where a node's facts are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArguments {
+    /// The configuration, in any of the three formats
+    #[arg(long, value_name = "FILE", default_value = "/etc/zerobridge/config.json")]
+    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArguments,
+    /// Root directory of the kubelet (its --root-dir)
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub(crate) kubelet_root: PathBuf,
+    /// Where the ledger is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
+    pub(crate) state_dir: PathBuf,
+    /// Where sysfs is mounted; another one than /sys stands for another machine
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub(crate) sysfs: PathBuf,
+    /// Where procfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
+    /// Where the device nodes are
+    #[arg(long, value_name = "DIR", default_value = "/dev")]
+    pub(crate) dev: PathBuf,
+}
+
+/// Which node a configuration is read for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdentityArguments {
+    /// Name of the node, for configurations with sections per node
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value = "")]
+    pub(crate) node: String,
+    /// A label of the node, for configurations with sections per label; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Prefix of resources that name none, instead of the one that is usual in the file's format
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) resource_prefix: Option<String>,
+}
+
+fn hardware(text: &str) -> Result<Hardware, String> {
+    let id: zerobridge_device_plugin::DeviceId =
+        text.parse().map_err(|error: zerobridge_device_plugin::DeviceIdError| error.to_string())?;
+    // `0000:01:00.0#3` is one of several shares of a device, all of which have the same reasons.
+    Ok(id.hardware)
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as rack=r7")?;
+    if key.is_empty() {
+        return Err("the key is missing; write KEY=VALUE, such as rack=r7".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(arguments: &[&str]) -> (i32, String) {
+        let error = Cli::try_parse_from([&["zbctl"], arguments].concat()).unwrap_err();
+        (error.exit_code(), error.to_string())
+    }
+
+    #[test]
+    fn a_device_is_an_address_or_an_auxiliary_name() {
+        for text in ["0000:01:10.0", "01:10.0", "mlx5_core.sf.4", "0000:01:00.0#3"] {
+            Cli::try_parse_from(["zbctl", "explain", text]).unwrap();
+        }
+        let (code, told) = error(&["explain", "eth0"]);
+        assert!(code == 2 && told.contains("eth0") && told.contains("mlx5_core.sf.4"), "{told}");
+    }
+
+    #[test]
+    fn labels_have_a_key_and_a_value() {
+        for text in ["rack", "=r7"] {
+            let (code, told) = error(&["config", "check", "c.json", "--label", text]);
+            assert!(code == 2 && told.contains("KEY=VALUE"), "{told}");
+        }
+        Cli::try_parse_from(["zbctl", "config", "check", "c.json", "--label", "a=b=c", "--label", "e="])
+            .unwrap();
+    }
+}

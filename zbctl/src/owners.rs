@@ -1,0 +1,85 @@
+//! Who has which device: asked of the kubelet, or else read from the ledger.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+use zerobridge_device_plugin::Hardware;
+use zerobridge_ledger::{Ledger, LedgerError};
+use zerobridge_proto::chain;
+
+use crate::kubelet;
+
+/// Name of the ledger's file, which is not made by looking for it.
+const LEDGER: &str = "ledger.db";
+
+/// A container that has a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Owner {
+    /// The pod's namespace; `null` if the runtime named no pod.
+    pub(crate) namespace: Option<String>,
+    /// The pod's name.
+    pub(crate) pod: Option<String>,
+    /// The container's name; from the ledger, the ID of the pod's sandbox.
+    pub(crate) container: String,
+}
+
+/// Who says who has which device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Source {
+    /// The kubelet.
+    Kubelet,
+    /// The ledger: devices that the CNI plugin attached.
+    Ledger,
+}
+
+/// The devices that containers have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owners {
+    /// Who has each device: several containers for one with shares.
+    pub(crate) devices: BTreeMap<Hardware, Vec<Owner>>,
+    /// The resource under which each device was given; `None` if the kubelet does not say.
+    pub(crate) resources: Option<BTreeMap<Hardware, String>>,
+}
+
+/// The owners, who says so, and what kept better sources from saying it.
+pub(crate) fn read(kubelet_root: &Path, state_dir: &Path) -> (Owners, Option<Source>, Vec<String>) {
+    let mut notes = Vec::new();
+    match kubelet::owners(kubelet_root) {
+        Ok(owners) => return (owners, Some(Source::Kubelet), notes),
+        Err(error) => notes.push(chain(&error)),
+    }
+    if !state_dir.join(LEDGER).exists() {
+        notes.push(format!("there is no ledger in {}", state_dir.display()));
+        return (Owners::default(), None, notes);
+    }
+    match from_ledger(state_dir) {
+        Ok(owners) => (owners, Some(Source::Ledger), notes),
+        Err(error) => {
+            notes.push(chain(&error));
+            (Owners::default(), None, notes)
+        }
+    }
+}
+
+fn from_ledger(state_dir: &Path) -> Result<Owners, LedgerError> {
+    let mut owners = Owners::default();
+    for attachment in Ledger::open(state_dir)?.attachments()? {
+        let (namespace, pod) = attachment.pod.map(|pod| (pod.namespace, pod.name)).unzip();
+        let owner = Owner { namespace, pod, container: attachment.owner.container_id };
+        owners.devices.entry(Hardware::Function(attachment.device)).or_default().push(owner);
+    }
+    Ok(owners)
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.namespace, &self.pod) {
+            (Some(namespace), Some(pod)) => write!(out, "{namespace}/{pod}"),
+            _ => write!(out, "container {}", self.container),
+        }
+    }
+}
