@@ -19,7 +19,9 @@ const USAGE: &str = "usage: lab-guest init | agent
        lab-guest crash REPORT [--at N] -- PROGRAM [ARGUMENT…]
        lab-guest traced PROGRAM [ARGUMENT…]
        lab-guest resources allocatable | pods
-       lab-guest resources wait RESOURCE COUNT SECONDS [OLD-SOCKET-INODE]";
+       lab-guest resources wait RESOURCE COUNT SECONDS [OLD-SOCKET-INODE]
+       lab-guest resources follow SECONDS RESOURCE=COUNT… -- PROGRAM [ARGUMENT…]
+       lab-guest resources watch RESOURCE SECONDS MILLISECONDS";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

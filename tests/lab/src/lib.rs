@@ -4,6 +4,7 @@
 //! Refuses to know what a scenario expects.
 #![forbid(unsafe_code)]
 
+mod figures;
 mod lab;
 mod machine;
 mod network;
@@ -13,11 +14,15 @@ mod programs;
 mod report;
 mod story;
 
+pub use figures::{FiguresError, figures};
 pub use lab::{CARDS, Lab, LabError, VFS_PER_CARD};
 pub use machine::{Guest, GuestError, Hardware, Output, Program, State, Vm, VmError, program};
-pub use network::{CniCall, CniError, Link, LinkInfo, PLUGIN_FOLDER, Rate, Snapshot, VfInfo, VfPlace, Vlan};
+pub use network::{
+    CniCall, CniError, Link, LinkInfo, PLUGIN_FOLDER, Rate, Snapshot, VfInfo, VfPlace, Vlan, rebinding,
+};
 pub use node::{
-    Address, BLUE, GREEN, LinkAddresses, Node, Pod, PodRequest, Waited, cni_config, device_config,
+    Address, BLUE, Change, Followed, GREEN, LinkAddresses, METRICS, Metrics, Node, Pod, PodRequest, Usage,
+    Waited, Watch, Watched, cni_config, device_config,
 };
 pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zerobridge_lab::{Cache, Lab, LabError, Prepared, Progress, prepare, report, tell};
+use zerobridge_lab::{Cache, Lab, LabError, Prepared, Progress, figures, prepare, report, tell};
 use zerobridge_proto::chain;
 
 /// A VM with real SR-IOV network cards, a real containerd and a real kubelet.
@@ -23,6 +23,8 @@ enum Action {
     Prepare,
     /// Show a pod's first interface from the card to the ping, each step by live commands; takes a minute or two.
     Demo,
+    /// Measure the daemon on a node with eight VFs, at rest and when a VF changes; takes two to three minutes.
+    Figures,
     /// Boot a VM with eight VFs and run shell scripts in it, one after the other.
     Run {
         /// Start containerd, the kubelet and the device plugin first.
@@ -62,6 +64,14 @@ fn act(action: &Action) -> Result<(), Box<dyn Error>> {
                     Err(error.into())
                 }
             }
+        }
+        Action::Figures => {
+            let mut lab = boot(&prepared, &progress)?;
+            let outcome = figures(&mut lab, &mut io::stdout());
+            if outcome.is_err() {
+                progress.say(&report(&mut lab.vm));
+            }
+            Ok(outcome?)
         }
         Action::Run { node, scripts } => {
             let mut lab = boot(&prepared, &progress)?;

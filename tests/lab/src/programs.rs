@@ -1,4 +1,4 @@
-//! The three programs under test: where they are on the host, and how they get into the guest.
+//! The programs under test: where they are on the host, and how they get into the guest.
 
 use std::path::PathBuf;
 
@@ -19,6 +19,9 @@ pub const LEDGER: &str = "/var/lib/zerobridge/ledger.db";
 const CNI: &str = "zerobridge";
 const IPAM: &str = "zerobridge-ipam";
 const DEVICE_PLUGIN: &str = "zerobridge-device-plugin";
+const OPERATOR: &str = "zbctl";
+/// Where an operator's shell looks for commands.
+const COMMANDS: &str = "/usr/local/bin";
 
 /// The programs have not been built.
 #[derive(Debug, Error)]
@@ -63,6 +66,18 @@ impl Programs {
         let [cni, ipam] = [CNI, IPAM].map(|name| self.folder.join(name).display().to_string());
         guest.run(&["mkdir", "-p", PLUGIN_FOLDER])?;
         guest.run(&["cp", &cni, &ipam, PLUGIN_FOLDER])?;
+        Ok(())
+    }
+
+    /// Copies the operator's command, if it has been built, to where a shell finds it.
+    ///
+    /// # Errors
+    /// When the guest cannot, or the VM is lost.
+    pub fn install_command(&self, guest: &mut Guest) -> Result<(), GuestError> {
+        let path = self.folder.join(OPERATOR);
+        if path.is_file() {
+            guest.run(&["cp", &path.display().to_string(), COMMANDS])?;
+        }
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ const REPORT: &str = "/run/crash.json";
 
 pub(crate) const GROUP: Group = Group {
     name: "crash",
+    vm: "crash",
     scenarios: &[
         ("add_killed_at_twenty_points_is_undone_by_del", add_killed_is_undone_by_del),
         ("del_killed_at_twenty_points_is_finished_by_del", del_killed_is_finished_by_del),

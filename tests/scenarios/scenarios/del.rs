@@ -8,6 +8,7 @@ use crate::hand::{Attached, ledger, remove_sandbox};
 
 pub(crate) const GROUP: Group = Group {
     name: "del",
+    vm: "del",
     scenarios: &[
         ("twice", twice),
         ("after_the_sandbox_is_gone", after_the_sandbox_is_gone),

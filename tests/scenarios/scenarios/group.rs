@@ -14,11 +14,13 @@ pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 /// A scenario: its name and what it does with the lab.
 pub(crate) type Scenario = (&'static str, fn(&mut Lab) -> Outcome);
 
-/// Scenarios that share one VM.
+/// Scenarios about one thing.
 #[derive(Clone, Copy)]
 pub(crate) struct Group {
     /// What precedes `::` in their names.
     pub(crate) name: &'static str,
+    /// The VM that they run in; groups that name the same one, and follow each other, share it.
+    pub(crate) vm: &'static str,
     /// In the order in which they run.
     pub(crate) scenarios: &'static [Scenario],
 }
@@ -30,10 +32,10 @@ pub(crate) struct Bench(Arc<Mutex<Option<(&'static str, Lab)>>>);
 impl Group {
     /// Its scenarios as test results.
     pub(crate) fn trials(&self, bench: &Bench) -> Vec<Trial> {
-        let group = self.name;
+        let (group, vm) = (self.name, self.vm);
         let trial = |(name, scenario): &Scenario| {
             let (bench, scenario) = (bench.clone(), *scenario);
-            Trial::test(format!("{group}::{name}"), move || bench.run(group, scenario))
+            Trial::test(format!("{group}::{name}"), move || bench.run(vm, scenario))
         };
         self.scenarios.iter().map(trial).collect()
     }
@@ -45,18 +47,18 @@ impl Bench {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    fn run(&self, group: &'static str, scenario: fn(&mut Lab) -> Outcome) -> Result<(), Failed> {
+    fn run(&self, vm: &'static str, scenario: fn(&mut Lab) -> Outcome) -> Result<(), Failed> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.as_ref().is_some_and(|(owner, _)| *owner != group) {
+        if place.as_ref().is_some_and(|(owner, _)| *owner != vm) {
             place.take();
         }
         let mut lab = match place.take() {
             Some((_, lab)) => lab,
-            None => boot(group).map_err(|error| Failed::from(chain(error.as_ref())))?,
+            None => boot(vm).map_err(|error| Failed::from(chain(error.as_ref())))?,
         };
         match scenario(&mut lab) {
             Ok(()) => {
-                *place = Some((group, lab));
+                *place = Some((vm, lab));
                 Ok(())
             }
             // Not put back: whatever state it is in, the next scenario must not inherit it.
@@ -70,9 +72,9 @@ pub(crate) fn say(line: &str) {
     Progress::to(io::stderr()).say(line);
 }
 
-fn boot(group: &str) -> Result<Lab, Box<dyn Error>> {
+fn boot(vm: &str) -> Result<Lab, Box<dyn Error>> {
     let progress = Progress::to(io::stderr());
-    progress.say(&format!("\n{group}: a VM"));
+    progress.say(&format!("\n{vm}: a VM"));
     let prepared = prepare(&Cache::from_environment()?, &progress)?;
     Ok(progress.step("boot, two cards, eight VFs", || Lab::boot(&prepared), |_| "up".into())?)
 }

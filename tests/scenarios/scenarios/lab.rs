@@ -8,6 +8,7 @@ use crate::group::{Group, Outcome};
 
 pub(crate) const GROUP: Group = Group {
     name: "lab",
+    vm: "lab",
     scenarios: &[
         ("every_vf_has_a_driver_and_a_link", every_vf_has_a_driver_and_a_link),
         ("a_vlan_separates_vfs_on_one_card_and_across_the_wire", a_vlan_separates_vfs),

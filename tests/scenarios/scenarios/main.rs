@@ -1,25 +1,39 @@
 //! Scenarios in the lab's VM, as ordinary test results.
 //!
 //! `cargo test -p zerobridge-scenarios` runs all, with a name or part of one (`del::`) those; `-- --list` lists them.
-//! The scenarios of a group share one VM, which boots when the first of them runs. A scenario leaves the VM as it found
+//! The scenarios of a group, and sometimes of several, share one VM, which boots when the first of them runs. A scenario leaves the VM as it found
 //! it; one that fails spoils it, and the next gets a fresh one.
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod cdi;
 mod crash;
 mod del;
 mod expect;
 mod first_pod;
 mod group;
 mod hand;
+mod health;
+mod inventory;
 mod lab;
+mod rolling;
 
 use std::process::ExitCode;
 
 use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
-const GROUPS: [Group; 5] = [lab::GROUP, first_pod::GROUP, del::GROUP, crash::GROUP, bad_input::GROUP];
+const GROUPS: [Group; 9] = [
+    lab::GROUP,
+    first_pod::GROUP,
+    inventory::GROUP,
+    rolling::GROUP,
+    cdi::GROUP,
+    health::GROUP,
+    del::GROUP,
+    crash::GROUP,
+    bad_input::GROUP,
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -92,8 +92,9 @@ pub(crate) fn arguments(prepared: &Prepared, hardware: &Hardware, files: &Files,
     add(&["-device", "intel-iommu", "-device", "virtio-rng-pci"]);
 
     add(&["-kernel", &path(&prepared.vmlinux), "-initrd", &path(&prepared.initramfs)]);
+    // The kernel's test of its timer counts ticks and panics when a crowded host keeps them from an emulated processor.
     let append = format!(
-        "console=ttyS0 panic=-1 quiet intel_iommu=on mitigations=off memhp_default_state=online lab.guest={} lab.modules={}",
+        "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on mitigations=off memhp_default_state=online lab.guest={} lab.modules={}",
         path(&prepared.guest),
         path(&prepared.modules)
     );

@@ -10,3 +10,4 @@ mod vf;
 pub use cni::{CniCall, CniError, PLUGIN_FOLDER};
 pub use link::{Link, LinkInfo, Rate, VfInfo, Vlan};
 pub use snapshot::{Snapshot, VfPlace};
+pub use vf::rebinding;

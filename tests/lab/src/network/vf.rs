@@ -36,7 +36,38 @@ for virtfn in /sys/class/net/*/device/virtfn*; do
 done
 "#;
 
+/// Shell commands that take a PCI function from the driver it is bound to and give it to another.
+#[must_use]
+pub fn rebinding(function: PciAddress, driver: &str) -> String {
+    format!(
+        "cd /sys/bus/pci/devices/{function}
+         [ ! -e driver ] || echo {function} > driver/unbind
+         echo {driver} > driver_override
+         echo {function} > /sys/bus/pci/drivers_probe
+         echo > driver_override
+         [ \"$(basename \"$(readlink driver)\")\" = {driver} ]"
+    )
+}
+
 impl Guest {
+    /// Makes VFs bindable to vfio-pci. They can be opened by a pod's process, too, which needs a kind of IOMMU.
+    ///
+    /// # Errors
+    /// When the guest cannot, or the VM is lost.
+    pub fn load_vfio(&mut self) -> Result<(), GuestError> {
+        self.run(&["modprobe", "--all", "vfio-pci", "vfio_iommu_type1"])?;
+        Ok(())
+    }
+
+    /// The number of a PCI function's IOMMU group, which is the name of its device node below `/dev/vfio`.
+    ///
+    /// # Errors
+    /// When it has none, or the VM is lost.
+    pub fn iommu_group(&mut self, function: PciAddress) -> Result<String, GuestError> {
+        let path = self.run(&["readlink", &format!("/sys/bus/pci/devices/{function}/iommu_group")])?;
+        Ok(path.trim().rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
     /// Creates `count` VFs (at most 7 on igb) on card number `card` (from 1) and waits until udev has named them.
     ///
     /// # Errors

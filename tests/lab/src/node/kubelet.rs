@@ -30,6 +30,8 @@ staticPodPath: /etc/kubernetes/manifests
 readOnlyPort: 10255
 cgroupDriver: cgroupfs
 failSwapOn: false
+# A pod's status then says how the devices fare that it was given.
+featureGates: {ResourceHealthStatus: true}
 enforceNodeAllocatable: []
 # The guest's disks are memory; nothing may be evicted or collected for want of space.
 evictionHard: {memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%"}
@@ -72,11 +74,29 @@ pub(crate) struct PodStatus {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerStatus {
     #[serde(rename = "containerID", default)]
     pub(crate) container_id: String,
     #[serde(default)]
     pub(crate) state: serde_json::Value,
+    #[serde(default)]
+    pub(crate) allocated_resources_status: Vec<AllocatedResource>,
+}
+
+/// The devices of one resource that a container was given (KEP-4680).
+#[derive(Debug, Deserialize)]
+pub(crate) struct AllocatedResource {
+    #[serde(default)]
+    pub(crate) resources: Vec<DeviceHealth>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct DeviceHealth {
+    #[serde(rename = "resourceID")]
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) health: String,
 }
 
 /// Gives the node an address and starts the kubelet. Returns its process.

@@ -1,28 +1,30 @@
 //! A Kubernetes node in the guest: containerd, a standalone kubelet, the device plugin and the CNI plugin.
 
+mod allocatable;
+mod device_plugin;
 mod kubelet;
+mod metrics;
 mod pod;
 mod runtime;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::machine::{Guest, GuestError, program};
+use crate::machine::{Guest, GuestError};
 use crate::prepare::Prepared;
 use crate::programs::Programs;
 
+pub use allocatable::{Change, Followed, Waited, Watch, Watched};
+pub use device_plugin::{METRICS, Usage};
+pub use metrics::Metrics;
 pub use pod::{Address, LinkAddresses, Pod, PodRequest};
 
-/// Where the device plugin looks for its configuration.
-const DEVICE_CONFIG: &str = "/etc/zerobridge/config.json";
 /// Where the runtime looks for the CNI configuration.
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-zerobridge.conflist";
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long the kubelet may take to open its registration socket, and a little more.
-const SOCKET_LIMIT: Duration = Duration::from_secs(200);
 
 /// The resource whose pods are in VLAN 100.
 pub const BLUE: &str = "zerobridge.io/vf";
@@ -33,17 +35,12 @@ pub const GREEN: &str = "zerobridge.io/vf-green";
 #[derive(Debug)]
 pub struct Node {
     prepared: Prepared,
+    /// The device plugin's program.
+    program: PathBuf,
     kubelet: u32,
     device_plugin: u32,
-}
-
-/// How long a resource took to be allocatable.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Waited {
-    /// From the appearance of the kubelet's registration socket.
-    pub milliseconds: u64,
-    /// The allocatable devices.
-    pub devices: Vec<String>,
+    /// How many programs of each kind have been started, for the names of their logs.
+    started: u32,
 }
 
 /// The lab's two pools: of each card the first two VFs are [`BLUE`], the next two are [`GREEN`].
@@ -74,50 +71,29 @@ impl Node {
     /// The first thing that does not come up.
     pub fn start(guest: &mut Guest, prepared: &Prepared, programs: &Programs) -> Result<Self, GuestError> {
         programs.install_plugins(guest)?;
+        programs.install_command(guest)?;
         guest.write(CNI_CONFIG, &cni_config().to_string())?;
-        guest.write(DEVICE_CONFIG, &device_config().to_string())?;
+        device_plugin::configure(guest, &device_config())?;
         runtime::start(guest, prepared)?;
         let kubelet = kubelet::start(guest, prepared)?;
-        let device_plugin = guest.start(program(&[&programs.device_plugin()]), "device-plugin")?;
-        let mut node = Self { prepared: prepared.clone(), kubelet, device_plugin };
+        let program = PathBuf::from(programs.device_plugin());
+        let device_plugin = device_plugin::launch(guest, &program, &[], "device-plugin")?;
+        let mut node = Self { prepared: prepared.clone(), program, kubelet, device_plugin, started: 0 };
         for resource in [BLUE, GREEN] {
             node.wait_allocatable(guest, resource, 4, LIMIT, None)?;
         }
         Ok(node)
     }
 
-    /// Waits until `count` devices of `resource` are allocatable, at most `limit` from the appearance of the kubelet's
-    /// registration socket; with `old_socket`, of one with another inode.
-    ///
-    /// # Errors
-    /// When that does not happen.
-    pub fn wait_allocatable(
-        &mut self,
-        guest: &mut Guest,
-        resource: &str,
-        count: usize,
-        limit: Duration,
-        old_socket: Option<u64>,
-    ) -> Result<Waited, GuestError> {
-        let (count, seconds) = (count.to_string(), limit.as_secs().to_string());
-        let old = old_socket.map(|inode| inode.to_string());
-        let own = self.prepared.guest.display().to_string();
-        let mut argv = vec![own.as_str(), "resources", "wait", resource, &count, &seconds];
-        argv.extend(old.as_deref());
-        let text = guest.run_within(&argv, limit + SOCKET_LIMIT)?;
-        serde_json::from_str(&text).map_err(|source| GuestError::NotJson {
-            command: argv.join(" "),
-            text,
-            source,
-        })
+    /// `lab-guest` as the guest sees it.
+    fn guest_program(&self) -> String {
+        self.prepared.guest.display().to_string()
     }
 
-    /// Every resource and its allocatable devices, from the kubelet's pod-resources socket.
-    ///
-    /// # Errors
-    /// When the kubelet does not answer.
-    pub fn allocatable(&self, guest: &mut Guest) -> Result<BTreeMap<String, Vec<String>>, GuestError> {
-        guest.json(&[&self.prepared.guest.display().to_string(), "resources", "allocatable"])
+    /// A name for the log of one more program of a kind.
+    fn log_name(&mut self, kind: &str) -> String {
+        self.started += 1;
+        format!("{kind}-{}", self.started)
     }
 
     /// The processes of the kubelet and of the device plugin.
@@ -161,7 +137,20 @@ impl Node {
         pod::describe(guest, name)
     }
 
-    /// Deletes pods and waits until their network namespaces are gone.
+    /// The devices that a pod was given, by ID, and how the kubelet says that they fare: `Healthy`, `Unhealthy` or
+    /// `Unknown`.
+    ///
+    /// # Errors
+    /// When the VM is lost.
+    pub fn device_health(
+        &mut self,
+        guest: &mut Guest,
+        name: &str,
+    ) -> Result<BTreeMap<String, String>, GuestError> {
+        pod::device_health(guest, name)
+    }
+
+    /// Deletes pods and waits until their containers and network namespaces are gone.
     ///
     /// # Errors
     /// When one stays.

@@ -16,6 +16,15 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Ends at once when told to, which a first process does not do by itself.
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
 
+/// Becomes a member of a process's control group (the one line of a unified hierarchy is `0::PATH`), then enters its
+/// namespaces.
+const ENTER: &str = r#"
+pid=$1
+shift
+echo $$ > "/sys/fs/cgroup$(cut -d: -f3 "/proc/$pid/cgroup")/cgroup.procs"
+exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd -- "$@"
+"#;
+
 /// What a pod asks for.
 #[derive(Clone, Debug)]
 pub struct PodRequest {
@@ -23,6 +32,8 @@ pub struct PodRequest {
     pub name: String,
     /// Extended resources and how many of each.
     pub resources: BTreeMap<String, u32>,
+    /// Whether it stays in the node's network namespace, for which no CNI plugin is called.
+    pub host_network: bool,
 }
 
 /// A pod that runs.
@@ -30,13 +41,13 @@ pub struct PodRequest {
 pub struct Pod {
     /// Its name without the node's.
     pub name: String,
-    /// Its address, as the kubelet reports it.
+    /// Its address, as the kubelet reports it; empty in the node's network namespace.
     pub ip: String,
     /// Its container's first process, in the guest's numbering.
     pub pid: u32,
     /// Its container's ID.
     pub container: String,
-    /// The name of its network namespace below `/run/netns`.
+    /// The name of its network namespace below `/run/netns`; empty if it is the node's.
     pub netns: String,
 }
 
@@ -73,7 +84,15 @@ impl PodRequest {
     /// A pod that asks for one device of `resource`.
     #[must_use]
     pub fn with_one(name: &str, resource: &str) -> Self {
-        Self { name: name.into(), resources: BTreeMap::from([(resource.to_owned(), 1)]) }
+        let resources = BTreeMap::from([(resource.to_owned(), 1)]);
+        Self { name: name.into(), resources, host_network: false }
+    }
+
+    /// A pod in the node's network namespace that asks for one device of each of `resources`.
+    #[must_use]
+    pub fn on_host_network(name: &str, resources: &[&str]) -> Self {
+        let resources = resources.iter().map(|resource| ((*resource).to_owned(), 1)).collect();
+        Self { name: name.into(), resources, host_network: true }
     }
 
     /// Its manifest.
@@ -87,6 +106,7 @@ impl PodRequest {
             "metadata": {"name": self.name, "namespace": "default"},
             "spec": {
                 "terminationGracePeriodSeconds": 5,
+                "hostNetwork": self.host_network,
                 "containers": [{
                     "name": "main",
                     "image": IMAGE,
@@ -100,17 +120,14 @@ impl PodRequest {
 }
 
 impl Pod {
-    /// Runs a program in the pod's container, all its namespaces and its root included.
+    /// Runs a program in the pod's container: its control group, all its namespaces, its root. It keeps root's
+    /// capabilities, so what it is refused is refused by one of those.
     ///
     /// # Errors
     /// When it could not be started, or the VM is lost.
     pub fn output(&self, guest: &mut Guest, argv: &[&str]) -> Result<Output, GuestError> {
         let pid = self.pid.to_string();
-        let enter = [
-            "nsenter", "--target", &pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
-            "--wd", "--",
-        ];
-        guest.output(program(&[&enter, argv].concat()), COMMAND_LIMIT)
+        guest.output(program(&[&["sh", "-ec", ENTER, "enter", &pid], argv].concat()), COMMAND_LIMIT)
     }
 
     /// [`Pod::output`] of a program that must succeed.
@@ -154,7 +171,7 @@ pub(crate) fn submit(guest: &mut Guest, request: &PodRequest) -> Result<(), Gues
     guest.write(&format!("{MANIFESTS}/{}.json", request.name), &request.manifest().to_string())
 }
 
-/// Waits until the pod's container runs and it has an address.
+/// Waits until the pod's container runs and, unless it is in the node's network namespace, it has an address.
 pub(crate) fn wait_running(guest: &mut Guest, name: &str) -> Result<Pod, GuestError> {
     guest.wait_for(&format!("pod {name} running"), LIMIT, |guest| look(guest, name))
 }
@@ -168,15 +185,16 @@ fn look(guest: &mut Guest, name: &str) -> Result<Result<Pod, String>, GuestError
         let waiting = status.container_statuses.first().map(|one| one.state.to_string());
         return Ok(Err(format!("{seen} {}", waiting.unwrap_or_default())));
     };
-    if status.pod_ip.is_empty() {
-        return Ok(Err(format!("{seen}, without an address")));
-    }
     let id = container.container_id.trim_start_matches("containerd://").to_owned();
     let pid = guest.read(&format!("{TASKS}/{id}/init.pid"))?;
     let Some(pid) = pid.and_then(|text| text.trim().parse().ok()) else {
         return Ok(Err(format!("container {id} has no process")));
     };
     let netns = guest.run(&["ip", "netns", "identify", &format!("{pid}")])?.trim().to_owned();
+    // A kubelet without an API server gives no address to a pod in the node's network namespace.
+    if status.pod_ip.is_empty() && !netns.is_empty() {
+        return Ok(Err(format!("{seen}, without an address")));
+    }
     Ok(Ok(Pod { name: name.into(), ip: status.pod_ip.clone(), pid, container: id, netns }))
 }
 
@@ -184,6 +202,13 @@ fn look(guest: &mut Guest, name: &str) -> Result<Result<Pod, String>, GuestError
 pub(crate) fn describe(guest: &mut Guest, name: &str) -> Result<Option<String>, GuestError> {
     Ok(find(guest, name)?
         .map(|item| format!("{} {} {}", item.status.phase, item.status.reason, item.status.message)))
+}
+
+/// The devices that a pod was given and how the kubelet says that they fare: `Healthy`, `Unhealthy` or `Unknown`.
+pub(crate) fn device_health(guest: &mut Guest, name: &str) -> Result<BTreeMap<String, String>, GuestError> {
+    let containers = find(guest, name)?.map(|item| item.status.container_statuses).unwrap_or_default();
+    let resources = containers.into_iter().flat_map(|container| container.allocated_resources_status);
+    Ok(resources.flat_map(|resource| resource.resources).map(|device| (device.id, device.health)).collect())
 }
 
 fn find(guest: &mut Guest, name: &str) -> Result<Option<PodItem>, GuestError> {
@@ -197,9 +222,13 @@ pub(crate) fn withdraw(guest: &mut Guest, name: &str) -> Result<(), GuestError> 
     Ok(())
 }
 
-/// Waits until the network namespace of a withdrawn pod is gone: the runtime removes it after the CNI plugin's DEL.
+/// Waits until the container and the network namespace of a withdrawn pod are gone: the runtime removes the namespace
+/// after the CNI plugin's DEL.
 pub(crate) fn wait_gone(guest: &mut Guest, pod: &Pod) -> Result<(), GuestError> {
     guest.wait_for(&format!("the end of pod {}", pod.name), LIMIT, |guest| {
+        if guest.exists(&format!("{TASKS}/{}", pod.container))? {
+            return Ok(Err(format!("container {} exists", pod.container)));
+        }
         let list = guest.run(&["ip", "netns", "list"])?;
         let alive = list.split_whitespace().any(|name| name == pod.netns);
         Ok(if alive { Err(format!("{} exists", pod.netns)) } else { Ok(()) })
