@@ -150,15 +150,31 @@ async fn it_is_ready_while_the_kubelet_knows_its_pools_and_counts_what_it_does()
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_ends_it_with_a_message_and_code_1() {
+async fn an_address_that_is_not_this_machines_ends_it_with_a_message_and_code_1() {
     let node = Node::new();
     fs::write(node.path("config.json"), TWO_POOLS).unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = ended(program(&node).args(["--http", &address]).spawn().unwrap()).await;
+    // From TEST-NET-1 (RFC 5737), which no machine has.
+    let output = ended(program(&node).args(["--http", "192.0.2.1:9"]).spawn().unwrap()).await;
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stderr).unwrap();
-    assert!(log.contains(&format!("cannot answer HTTP at {address}")), "{log}");
+    assert!(log.contains("cannot answer HTTP at 192.0.2.1:9"), "{log}");
+}
+
+/// As during a rolling update on the host's network.
+#[tokio::test]
+async fn an_address_that_another_process_has_is_waited_for_while_everything_else_goes_on() {
+    let node = Node::new();
+    fs::write(node.path("config.json"), TWO_POOLS).unwrap();
+    let kubelet = node.kubelet();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut child = program(&node).args(["--http", &address.to_string()]).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    kubelet.until_complete().await;
+    drop(taken);
+    assert!(log.any(|line| line.contains("answering HTTP")));
+    signal(&child, "-TERM");
+    ended(child).await;
 }
 
 #[tokio::test]

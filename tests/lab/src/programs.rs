@@ -47,8 +47,8 @@ impl Programs {
     }
 
     fn among(folder: PathBuf) -> Result<Self, ProgramsError> {
-        let missing: Vec<&str> =
-            [CNI, IPAM, DEVICE_PLUGIN].into_iter().filter(|name| !folder.join(name).is_file()).collect();
+        let all = [CNI, IPAM, DEVICE_PLUGIN, OPERATOR];
+        let missing: Vec<&str> = all.into_iter().filter(|name| !folder.join(name).is_file()).collect();
         if missing.is_empty() { Ok(Self { folder }) } else { Err(ProgramsError { missing, folder }) }
     }
 
@@ -69,15 +69,12 @@ impl Programs {
         Ok(())
     }
 
-    /// Copies the operator's command, if it has been built, to where a shell finds it.
+    /// Copies the operator's command to where a shell finds it.
     ///
     /// # Errors
     /// When the guest cannot, or the VM is lost.
     pub fn install_command(&self, guest: &mut Guest) -> Result<(), GuestError> {
-        let path = self.folder.join(OPERATOR);
-        if path.is_file() {
-            guest.run(&["cp", &path.display().to_string(), COMMANDS])?;
-        }
+        guest.run(&["cp", &self.folder.join(OPERATOR).display().to_string(), COMMANDS])?;
         Ok(())
     }
 }
@@ -89,7 +86,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_way_to_get_it() {
         let folder = tempfile::tempdir().unwrap();
-        for name in [CNI, IPAM] {
+        for name in [CNI, IPAM, OPERATOR] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let text = Programs::among(folder.path().to_owned()).unwrap_err().to_string();

@@ -20,7 +20,7 @@ const RESOURCES: [&str; 3] = ["zerobridge.io/red", "zerobridge.io/green", "zerob
 /// Where the runtime looks for specifications.
 const FOLDER: &str = "/var/run/cdi";
 /// How long a specification that nobody uses may stay.
-const COLLECTED_WITHIN: Duration = Duration::from_secs(90);
+const COLLECTED_WITHIN: Duration = Duration::from_secs(150);
 
 /// A pool for each VF, all given by name.
 fn one_pool_each(vfs: &[PciAddress]) -> Value {

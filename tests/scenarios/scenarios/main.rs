@@ -17,19 +17,21 @@ mod health;
 mod inventory;
 mod lab;
 mod rolling;
+mod zbctl;
 
 use std::process::ExitCode;
 
 use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     lab::GROUP,
     first_pod::GROUP,
     inventory::GROUP,
     rolling::GROUP,
     cdi::GROUP,
     health::GROUP,
+    zbctl::GROUP,
     del::GROUP,
     crash::GROUP,
     bad_input::GROUP,
