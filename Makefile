@@ -40,7 +40,7 @@ lint: $(DENY) ## formatting, clippy, dependencies and their licences
 bench: build lab ## figures: sizes, starts, the ledger, scans of 1,024 VFs, the daemon's memory and time, and in the lab
 	ZEROBRIDGE_BIN_DIR=$(CURDIR)/target/$(TARGET)/release cargo bench --quiet -p zerobridge-cni-sriov --bench start
 	cargo bench --quiet -p zerobridge-ledger --bench process
-	cargo bench --quiet -p zerobridge-kernel --bench scan
+	cargo bench --quiet -p zerobridge-kernel --features testing --bench scan
 	cargo bench --quiet -p zerobridge-device-plugin --bench allocate
 	ZEROBRIDGE_BIN_DIR=$(CURDIR)/target/$(TARGET)/release cargo bench --quiet -p zerobridge-device-plugin --bench daemon
 	@cargo run --quiet -p zerobridge-lab -- figures

@@ -29,6 +29,7 @@ const VFS: u8 = 64;
 const ALLOCATIONS: usize = 1000;
 const IDLE: Duration = Duration::from_secs(60);
 const CHANGES: usize = 20;
+const REGISTER_LIMIT: Duration = Duration::from_secs(30);
 /// `sysconf(_SC_CLK_TCK)` on every Linux of today: the unit of `/proc/PID/stat`.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -69,7 +70,7 @@ async fn measure() -> Outcome<()> {
     report(&format!("{:34} {} bytes", "zerobridge-device-plugin", fs::metadata(&program)?.len()));
 
     let started = Instant::now();
-    let mut daemon = Daemon::start(&program, folder.path(), "1h")?;
+    let mut daemon = Daemon::start(&program, folder.path(), "60m")?;
     let mut registered = kubelet;
     let (mut plugin, mut lists) = registered.plugin(folder.path()).await?;
     let devices = next(&mut lists).await?.devices.len();
@@ -144,7 +145,8 @@ impl Kubelet {
         &mut self,
         root: &Path,
     ) -> Outcome<(DevicePluginClient<Channel>, Streaming<ListAndWatchResponse>)> {
-        let request = self.registrations.recv().await.ok_or("nobody registers")?;
+        let registered = tokio::time::timeout(REGISTER_LIMIT, self.registrations.recv()).await;
+        let request = registered.ok().flatten().ok_or("the daemon does not register")?;
         let socket = root.join("kubelet/device-plugins").join(request.endpoint);
         let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect().await?;
         let mut plugin = DevicePluginClient::new(channel);
