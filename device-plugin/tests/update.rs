@@ -44,53 +44,33 @@ async fn two_instances_leave_each_others_sockets_alone() {
     new.stop().await;
 }
 
+/// A kubelet of today tells the two instances apart. An older one takes the end of the old instance for that of the new
+/// one, unless the old one withdraws its name.
 #[tokio::test]
-async fn with_a_kubelet_of_today_everything_stays_allocatable_throughout() {
-    let node = Node::new();
-    let kubelet = Kubelet::start(&node.plugins(), Generation::BySocket);
-    let mut running = node.daemon(1);
-    kubelet.until_complete().await;
-    for pid in 2..5 {
-        let lists = kubelet.view().lists;
-        let new = node.daemon(pid);
-        let listed = |view: &View| view.lists == lists + 2 && view.open() == 4;
-        kubelet.until("the new instance is registered", listed).await;
+async fn everything_stays_allocatable_throughout() {
+    for generation in [Generation::BySocket, Generation::ByName] {
+        let node = Node::new();
+        let kubelet = Kubelet::start(&node.plugins(), generation);
+        let mut running = node.daemon(1);
+        kubelet.until_complete().await;
+        for pid in 2..5 {
+            let lists = kubelet.view().lists;
+            let new = node.daemon(pid);
+            let listed = |view: &View| view.lists == lists + 2 && view.open() == 4;
+            kubelet.until("the new instance is registered", listed).await;
+            running.stop().await;
+            running = new;
+            right(&kubelet.until("the old instance is gone", |view| view.open() == 2).await);
+        }
+        // What the last instance sends still arrives.
+        node.tree.add_igb_vf(0, 2);
+        let listed = |view: &View| view.ids(POOLS[0]).is_some_and(|ids| ids.len() == 3);
+        let view = kubelet.until("the new VF is listed", listed).await;
+        assert_eq!(view.registrations.len(), 8, "{generation:?}: each instance registers each pool once");
+        assert_eq!(view.attempts, 8 + 6, "{generation:?}: and each but the last withdraws it once");
+        assert_eq!(POOLS.map(|pool| gaps(&view, pool)), [0, 0], "{generation:?}");
         running.stop().await;
-        running = new;
-        let view = kubelet.until("the old instance is gone", |view| view.open() == 2).await;
-        right(&view);
     }
-    let view = kubelet.view();
-    assert_eq!(view.registrations.len(), 8, "each instance registers each pool once");
-    assert_eq!(POOLS.map(|pool| gaps(&view, pool)), [0, 0]);
-    running.stop().await;
-}
-
-/// Such a kubelet takes the end of the old instance for that of the new one, unless the old one withdraws its name.
-#[tokio::test]
-async fn with_an_older_kubelet_everything_stays_allocatable_too() {
-    let node = Node::new();
-    let kubelet = Kubelet::start(&node.plugins(), Generation::ByName);
-    let mut running = node.daemon(1);
-    kubelet.until_complete().await;
-    for pid in 2..5 {
-        let lists = kubelet.view().lists;
-        let new = node.daemon(pid);
-        let listed = |view: &View| view.lists == lists + 2 && view.open() == 4;
-        kubelet.until("the new instance is registered", listed).await;
-        running.stop().await;
-        running = new;
-        right(&kubelet.until("the old instance is gone", |view| view.open() == 2).await);
-    }
-    // What the last instance sends still arrives.
-    node.tree.add_igb_vf(0, 2);
-    let view = kubelet
-        .until("the new VF is listed", |view| view.ids(POOLS[0]).is_some_and(|ids| ids.len() == 3))
-        .await;
-    assert_eq!(view.registrations.len(), 8, "each instance registers each pool once");
-    assert_eq!(view.attempts, 8 + 6, "and each but the last withdraws it once");
-    assert_eq!(POOLS.map(|pool| gaps(&view, pool)), [0, 0]);
-    running.stop().await;
 }
 
 #[tokio::test]
