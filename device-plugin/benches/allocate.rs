@@ -4,12 +4,10 @@
 //! `cargo bench -p zerobridge-device-plugin --bench allocate` prints percentiles: of the decision alone, and of the whole
 //! with the files on tmpfs, where they belong, and on a disk. Also what a preference costs among 1,024 VFs.
 
-use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use zerobridge_device_plugin::{
     Allocator, Config, Device, DeviceId, Hardware, Neighbour, NodeMethod, Nodes, Place, PoolConfig,
@@ -17,6 +15,7 @@ use zerobridge_device_plugin::{
 };
 use zerobridge_kernel::testing::{FakeFunction, SysfsTree};
 use zerobridge_kernel::{DevFolder, Sysfs};
+use zerobridge_measure::{Outcome, repeat, run, show_microseconds as show};
 use zerobridge_proto::PciAddress;
 
 const REPETITIONS: usize = 2000;
@@ -24,18 +23,8 @@ const REPETITIONS: usize = 2000;
 /// Nodes of the VF that is given away.
 const NODES: [&str; 2] = ["vfio/vfio", "vfio/100"];
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
 fn main() -> ExitCode {
-    // `cargo test --benches` runs this too, and measures nothing.
-    let measured = if std::env::args().any(|argument| argument == "--bench") { measure() } else { Ok(()) };
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&format!("failed: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    run(measure)
 }
 
 fn measure() -> Outcome<()> {
@@ -51,7 +40,7 @@ fn measure() -> Outcome<()> {
         black_box(allocate(&pool, black_box(&requested), NodeMethod::Cdi)?);
         Ok(())
     };
-    show("decision alone", repeat(decide)?);
+    show("decision alone", repeat(REPETITIONS, decide)?);
 
     for (name, parent) in
         [("whole, files on tmpfs", Path::new("/dev/shm")), ("whole, files on disk", Path::new("/var/tmp"))]
@@ -63,7 +52,7 @@ fn measure() -> Outcome<()> {
             black_box(allocator.give(&pool, &[&device], NodeMethod::Cdi)?);
             Ok(())
         };
-        show(name, repeat(give)?);
+        show(name, repeat(REPETITIONS, give)?);
     }
 
     let free = vfs()?;
@@ -79,7 +68,7 @@ fn measure() -> Outcome<()> {
             black_box(prefer(preference, black_box(&free), &[], 4, &gpus));
             Ok(())
         };
-        show(name, repeat(choose)?);
+        show(name, repeat(REPETITIONS, choose)?);
     }
     Ok(())
 }
@@ -132,25 +121,4 @@ fn device(address: PciAddress, pf: PciAddress, upstream: Vec<PciAddress>) -> Dev
         representor: None,
         healthy: true,
     }
-}
-
-fn repeat(mut action: impl FnMut() -> Outcome<()>) -> Outcome<Vec<Duration>> {
-    let mut times = Vec::with_capacity(REPETITIONS);
-    for _ in 0..REPETITIONS {
-        let started = Instant::now();
-        action()?;
-        times.push(started.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times)
-}
-
-fn show(name: &str, sorted: Vec<Duration>) {
-    let percentile = |percent: usize| sorted[sorted.len() * percent / 100].as_secs_f64() * 1e6;
-    report(&format!("{name:28} p50 {:>8.1} µs   p99 {:>8.1} µs", percentile(50), percentile(99)));
-}
-
-#[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-fn report(line: &str) {
-    println!("{line}");
 }

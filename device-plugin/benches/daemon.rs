@@ -5,10 +5,8 @@
 //! Cargo built for this bench is measured. The machine is a tree of files, of which the kernel reports no events: so the
 //! daemon is told to look every 250 ms for the last figure only, which therefore holds half of that on average.
 
-use std::error::Error;
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,6 +17,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use zerobridge_kernel::testing::SysfsTree;
+use zerobridge_measure::{Outcome, figure, milliseconds, program, resident, run, show};
 use zerobridge_proto::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, DevicePluginClient, Empty, ListAndWatchResponse,
     RegisterRequest, Registration, RegistrationServer,
@@ -35,47 +34,30 @@ const TICK: Duration = Duration::from_millis(10);
 
 const CONFIG: &str = r#"{"pools": [{"resourceName": "vf", "selectors": {"any": true}}]}"#;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
 fn main() -> ExitCode {
-    // `cargo test --benches` runs this too, and measures nothing.
-    if std::env::args().all(|argument| argument != "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let measured = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(measure()));
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&format!("failed: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    run(|| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).enable_all().build()?.block_on(measure())
+    })
 }
 
 async fn measure() -> Outcome<()> {
-    let program = std::env::var_os("ZEROBRIDGE_BIN_DIR").map(PathBuf::from).map_or_else(
-        || env!("CARGO_BIN_EXE_zerobridge-device-plugin").into(),
-        |folder| folder.join("zerobridge-device-plugin"),
-    );
+    let name = "zerobridge-device-plugin";
+    let program = program(name, env!("CARGO_BIN_EXE_zerobridge-device-plugin"));
     let folder = tempfile::tempdir()?;
     let tree = SysfsTree::new(folder.path().join("sys"));
     let vf = tree.add_large_machine(PFS, VFS);
     let kubelet = Kubelet::start(folder.path())?;
     fs::write(folder.path().join("config.json"), CONFIG)?;
-    report(&format!("{:34} {} bytes", "zerobridge-device-plugin", fs::metadata(&program)?.len()));
+    figure(name, &format!("{} bytes", fs::metadata(&program)?.len()));
 
     let started = Instant::now();
     let mut daemon = Daemon::start(&program, folder.path(), "60m")?;
     let mut registered = kubelet;
     let (mut plugin, mut lists) = registered.plugin(folder.path()).await?;
     let devices = next(&mut lists).await?.devices.len();
-    let figure = format!("{:.0} ms, {devices} devices", milliseconds(started.elapsed()));
-    report(&format!("{:34} {figure}", "start to a served list"));
+    let took = milliseconds(started.elapsed());
+    figure("start to a served list", &format!("{took:.0} ms, {devices} devices"));
 
     let mut times = Vec::new();
     for _ in 0..ALLOCATIONS {
@@ -86,13 +68,13 @@ async fn measure() -> Outcome<()> {
         times.push(began.elapsed());
     }
     show("Allocate over the socket", times);
-    report(&format!("{:34} {} KiB RSS", "memory with 1,024 VFs", daemon.resident()?));
+    let memory = resident(&daemon.0.id().to_string())?;
+    figure("memory with 1,024 VFs", &format!("{memory} KiB RSS"));
 
     let before = daemon.processor_time()?;
     tokio::time::sleep(IDLE).await;
     let used = daemon.processor_time()?.saturating_sub(before);
-    let figure = format!("{} ms of {} s", used.as_millis(), IDLE.as_secs());
-    report(&format!("{:34} {figure}", "processor time when idle"));
+    figure("processor time when idle", &format!("{} ms of {} s", used.as_millis(), IDLE.as_secs()));
     daemon.stop()?;
     drop((plugin, lists));
 
@@ -179,13 +161,6 @@ impl Daemon {
         Ok(Self(command.spawn()?))
     }
 
-    /// The memory of the process in KiB, the kernel's `VmRSS`.
-    fn resident(&self) -> Outcome<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-
     /// User and system time so far: fields 14 and 15 of `/proc/PID/stat`, in ticks (proc_pid_stat(5)).
     fn processor_time(&self) -> Outcome<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
@@ -207,19 +182,4 @@ impl Drop for Daemon {
         // Already gone unless the measurement failed.
         let _ = self.stop();
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-fn show(name: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let percentile = |percent: usize| milliseconds(times[times.len() * percent / 100]);
-    report(&format!("{name:34} p50 {:>7.2} ms   p99 {:>7.2} ms", percentile(50), percentile(99)));
-}
-
-fn report(line: &str) {
-    // Without standard output there is nobody to tell.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

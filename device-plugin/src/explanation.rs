@@ -2,7 +2,6 @@
 //!
 //! Refuses to know how an explanation is shown.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use tokio::time::Instant;
@@ -10,8 +9,7 @@ use tokio::time::Instant;
 use crate::config::{PoolConfig, PoolKind};
 use crate::device::{Device, Hardware};
 use crate::health::{Check, DirtyVfs, HealthMonitor, Policy};
-use crate::inventory::outside_of_pods;
-use crate::pool::{Gathered, PoolDevices, Surroundings, Withheld, gather, is_of_kind, withheld};
+use crate::pool::{Gathered, Holdings, PoolDevices, Surroundings, Withheld, gather, is_of_kind, withheld};
 use crate::resource::ResourceName;
 use crate::selector::{Candidate, Verdict};
 
@@ -82,32 +80,25 @@ pub enum Outcome {
 ///
 /// `held` names the resource under which a pod has a device; `None` if nobody knows what pods have.
 #[must_use]
-pub fn explain(
-    pools: &[PoolConfig],
-    around: &Surroundings,
-    held: Option<&BTreeMap<Hardware, String>>,
-) -> Vec<Explanation> {
-    let mut around = around.clone();
-    let machine = &around.machine;
-    around.open_vfio_groups.retain(|group| outside_of_pods(*group, machine, held));
-    gather(&around).map(|gathered| explanation(pools, &gathered, &around, held)).collect()
+pub fn explain(pools: &[PoolConfig], around: &Surroundings, held: Option<&Holdings>) -> Vec<Explanation> {
+    gather(around).map(|gathered| explanation(pools, &gathered, around, held)).collect()
 }
 
 fn explanation(
     pools: &[PoolConfig],
     gathered: &Gathered<'_>,
     around: &Surroundings,
-    held: Option<&BTreeMap<Hardware, String>>,
+    held: Option<&Holdings>,
 ) -> Explanation {
     let candidate = gathered.candidate(around);
-    let held = held.and_then(|held| held.get(&gathered.hardware)).map(String::as_str);
+    let holder = held.and_then(|held| held.get(&gathered.hardware));
     let mut taken = None;
     let mut explanations = Vec::with_capacity(pools.len());
     for pool in pools {
-        let outcome = match held {
+        let outcome = match holder {
             Some(resource) if *resource == pool.resource.to_string() => Outcome::Held,
-            Some(resource) => Outcome::HeldElsewhere { resource: resource.to_owned() },
-            None => free(pool, gathered, &candidate, around, &mut taken),
+            Some(resource) => Outcome::HeldElsewhere { resource: resource.clone() },
+            None => free(pool, gathered, &candidate, around, held, &mut taken),
         };
         let alternatives = alternatives(pool, &candidate);
         explanations.push(PoolExplanation { resource: pool.resource.clone(), outcome, alternatives });
@@ -163,6 +154,7 @@ fn free<'a>(
     gathered: &Gathered<'_>,
     candidate: &Candidate<'_>,
     around: &Surroundings,
+    held: Option<&Holdings>,
     taken: &mut Option<&'a ResourceName>,
 ) -> Outcome {
     if !is_of_kind(pool.kind, candidate) {
@@ -171,7 +163,7 @@ fn free<'a>(
     let Some(selectors) = pool.selectors.iter().find(|selectors| selectors.admit(candidate)) else {
         return Outcome::Dropped;
     };
-    if let Some(reason) = withheld(pool, selectors, gathered, around) {
+    if let Some(reason) = withheld(pool, selectors, gathered, around, held) {
         return Outcome::Withheld(reason);
     }
     match *taken {
@@ -217,6 +209,8 @@ impl fmt::Display for Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use zerobridge_kernel::testing::SysfsTree;
     use zerobridge_kernel::{Scanner, Sysfs};
 
@@ -256,7 +250,7 @@ mod tests {
             (hardware("0000:01:10.2"), "zerobridge.io/former".to_owned()),
         ]);
 
-        let decided = assign(&config.pools, &around, &held);
+        let decided = assign(&config.pools, &around, Some(&held));
         for explanation in explain(&config.pools, &around, Some(&held)) {
             let device = &explanation.device;
             for (index, pool) in explanation.pools.iter().enumerate() {

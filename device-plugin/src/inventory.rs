@@ -10,13 +10,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use zerobridge_kernel::Machine;
 
 use crate::config::PoolConfig;
 use crate::device::{DeviceId, Hardware};
 use crate::health::{Check, DirtyVfs, HealthMonitor, Transition};
 use crate::pod_resources::Held;
-use crate::pool::{Assignment, Conflict, PoolDevices, Surroundings, Withheld, Withholding, assign};
+use crate::pool::{Assignment, Conflict, Holdings, PoolDevices, Surroundings, Withheld, Withholding, assign};
 use crate::resource::ResourceName;
 
 /// The present devices of one pool.
@@ -54,8 +53,7 @@ pub(crate) struct PoolLook {
 
 #[derive(Debug)]
 struct Pool {
-    config: Arc<PoolConfig>,
-    configs: watch::Sender<Arc<PoolConfig>>,
+    config: watch::Sender<Arc<PoolConfig>>,
     devices: watch::Sender<Arc<PoolDevices>>,
     monitor: HealthMonitor,
 }
@@ -85,21 +83,17 @@ impl Inventory {
     /// update; the channels of the others end.
     pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
         let mut former: BTreeMap<ResourceName, Pool> =
-            self.pools.drain(..).map(|pool| (pool.config.resource.clone(), pool)).collect();
-        let take_over = |config: PoolConfig| {
-            let config = Arc::new(config);
-            match former.remove(&config.resource) {
-                Some(pool) => {
-                    pool.configs.send_replace(Arc::clone(&config));
-                    Pool { config, ..pool }
-                }
-                None => Pool {
-                    configs: watch::Sender::new(Arc::clone(&config)),
-                    devices: watch::Sender::default(),
-                    monitor: HealthMonitor::default(),
-                    config,
-                },
+            self.pools.drain(..).map(|pool| (pool.resource(), pool)).collect();
+        let take_over = |config: PoolConfig| match former.remove(&config.resource) {
+            Some(pool) => {
+                pool.config.send_replace(Arc::new(config));
+                pool
             }
+            None => Pool {
+                config: watch::Sender::new(Arc::new(config)),
+                devices: watch::Sender::default(),
+                monitor: HealthMonitor::default(),
+            },
         };
         self.pools = pools.into_iter().map(take_over).collect();
     }
@@ -108,18 +102,13 @@ impl Inventory {
     pub(crate) fn offers(&self) -> impl Iterator<Item = Offer> {
         self.pools
             .iter()
-            .map(|pool| Offer { config: pool.configs.subscribe(), devices: pool.devices.subscribe() })
-    }
-
-    /// The configuration of every pool, in order.
-    pub(crate) fn configs(&self) -> Vec<PoolConfig> {
-        self.pools.iter().map(|pool| PoolConfig::clone(&pool.config)).collect()
+            .map(|pool| Offer { config: pool.config.subscribe(), devices: pool.devices.subscribe() })
     }
 
     /// The present state, after a look that found `around`.
     pub(crate) fn look(&self, around: Surroundings) -> Look {
         let pool = |pool: &Pool| PoolLook {
-            config: Arc::clone(&pool.config),
+            config: pool.config(),
             devices: Arc::clone(&pool.devices.borrow()),
             problems: problems(pool),
         };
@@ -135,33 +124,28 @@ impl Inventory {
         dirty: &DirtyVfs,
         now: Instant,
     ) -> Update {
-        let configs = self.configs();
-        let mut around = around.clone();
-        let holdings = held.map(holdings);
-        let machine = &around.machine;
-        around.open_vfio_groups.retain(|group| outside_of_pods(*group, machine, holdings.as_ref()));
-        let Assignment { pools, conflicts, withheld } =
-            assign(&configs, &around, &holdings.unwrap_or_default());
+        let configs: Vec<Arc<PoolConfig>> = self.pools.iter().map(Pool::config).collect();
+        let Assignment { pools, conflicts, withheld } = assign(&configs, around, held.map(holdings).as_ref());
         let mut update = Update::default();
-        for (pool, mut devices) in self.pools.iter_mut().zip(pools) {
-            keep_lost(&pool.config, &mut devices, &pool.devices.borrow(), held);
-            let judgement = pool.monitor.judge(now, &pool.config.health, &mut devices, &around, dirty);
+        for ((pool, config), mut devices) in self.pools.iter_mut().zip(&configs).zip(pools) {
+            keep_lost(config, &mut devices, &pool.devices.borrow(), held);
+            let judgement = pool.monitor.judge(now, &config.health, &mut devices, around, dirty);
             update.next = [update.next, judgement.next].into_iter().flatten().min();
-            let resource = &pool.config.resource;
+            let resource = &config.resource;
             for transition in judgement.transitions {
                 transition.log(resource);
                 update.transitions.push((resource.clone(), transition));
             }
-            publish(pool, devices);
+            publish(config, &pool.devices, devices);
         }
-        self.tell_conflicts(conflicts);
+        self.tell_conflicts(&configs, conflicts);
         for (device, Withholding { pool, reason }) in &withheld {
             if self.withheld.get(device).is_some_and(|told| told.reason == *reason) {
                 continue;
             }
             info!(%device, %reason, "not offered");
             if let Some(pool) = pool {
-                let pool = self.pools[*pool].config.resource.clone();
+                let pool = configs[*pool].resource.clone();
                 update.withheld.push((pool, device.clone(), reason.clone()));
             }
         }
@@ -169,9 +153,9 @@ impl Inventory {
         update
     }
 
-    fn tell_conflicts(&mut self, conflicts: Vec<Conflict>) {
+    fn tell_conflicts(&mut self, configs: &[Arc<PoolConfig>], conflicts: Vec<Conflict>) {
         for Conflict { device, winner, loser } in conflicts {
-            let (winner, loser) = (&self.pools[winner].config.resource, &self.pools[loser].config.resource);
+            let (winner, loser) = (&configs[winner].resource, &configs[loser].resource);
             if self.told_conflicts.insert((device.clone(), winner.clone(), loser.clone())) {
                 warn!(%device, pool = %winner, not = %loser, "two pools select one device");
             }
@@ -179,23 +163,22 @@ impl Inventory {
     }
 }
 
+impl Pool {
+    fn config(&self) -> Arc<PoolConfig> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    fn resource(&self) -> ResourceName {
+        self.config.borrow().resource.clone()
+    }
+}
+
 /// The resource under which each piece of hardware is in a pod.
-fn holdings(held: &Held) -> BTreeMap<Hardware, String> {
+fn holdings(held: &Held) -> Holdings {
     let parsed = held
         .devices()
         .filter_map(|(resource, id)| Some((id.parse::<DeviceId>().ok()?.hardware, resource.to_owned())));
     parsed.collect()
-}
-
-/// Whether nobody but a process outside of all pods can have this group open. Without word from the kubelet nobody knows,
-/// and a pod's device must not be taken for the host's.
-pub(crate) fn outside_of_pods(
-    group: u32,
-    machine: &Machine,
-    held: Option<&BTreeMap<Hardware, String>>,
-) -> bool {
-    let mut members = machine.functions.values().filter(|function| function.iommu_group == Some(group));
-    held.is_some_and(|held| !members.any(|function| held.contains_key(&Hardware::Function(function.address))))
 }
 
 /// A device that has left the machine stays on the list, as what it was, for as long as a pod holds it: so the kubelet can
@@ -218,14 +201,14 @@ fn problems(pool: &Pool) -> BTreeMap<DeviceId, BTreeMap<Check, String>> {
     all.filter(|(_, failures): &(_, BTreeMap<Check, String>)| !failures.is_empty()).collect()
 }
 
-fn publish(pool: &Pool, devices: PoolDevices) {
-    pool.devices.send_if_modified(|present| {
+fn publish(pool: &PoolConfig, published: &watch::Sender<Arc<PoolDevices>>, devices: PoolDevices) {
+    published.send_if_modified(|present| {
         if **present == devices {
             return false;
         }
         let (added, removed) = (missing(&devices, present), missing(present, &devices));
         let unhealthy = devices.values().filter(|device| !device.healthy).count();
-        info!(pool = %pool.config.resource, devices = devices.len(), unhealthy, added, removed, "devices changed");
+        info!(pool = %pool.resource, devices = devices.len(), unhealthy, added, removed, "devices changed");
         *present = Arc::new(devices);
         true
     });
@@ -245,6 +228,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::pool::outside_of_pods;
 
     const OVERLAP: &str = r#"{"pools": [
         {"resourceName": "first", "selectors": {"pfNames": ["enp1s0f0#0"]}},

@@ -6,6 +6,7 @@
 
 mod allocation;
 mod answers;
+mod blocking;
 mod cdi;
 mod cli;
 mod cluster;
@@ -49,7 +50,7 @@ pub use health::{Check, HealthPolicy, Policy};
 pub use kubelet::EndpointError;
 pub use observer::{Needs, ObserveError, Observer, Roots};
 pub use pod_resources::{Held, Holder};
-pub use pool::{Surroundings, Withheld};
+pub use pool::{Holdings, Surroundings, Withheld};
 pub use preference::{Neighbour, Place, Preference, neighbours, prefer};
 pub use protection::{HostUse, host_use};
 pub use resource::{DEFAULT_PREFIX, ResourceName, ResourceNameError};

@@ -3,17 +3,16 @@
 //! Kernel events, gathered into bursts; a new configuration; news about what pods hold or left behind; a check that has
 //! waited long enough; and, should an event be lost, a slow timer. Refuses to know what a look consists of.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{self, Duration};
 
 use tokio::sync::watch;
-use tokio::task;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tracing::{debug, warn};
 use zerobridge_kernel::{DeviceEvent, DeviceEvents};
 use zerobridge_proto::chain;
 
+use crate::blocking::blocking;
 use crate::cluster::{Event, EventSink, Subject};
 use crate::config::Config;
 use crate::debounce::Burst;
@@ -167,11 +166,7 @@ impl Lookout {
         let thorough = !matches!(cause, Cause::Event | Cause::Pods | Cause::Check);
         let needs = self.needs;
         let began = Instant::now();
-        let looked = task::spawn_blocking(move || (observer.look(needs, thorough), observer)).await;
-        // A look does not panic. If it does, that is this task's panic too and not an empty machine.
-        let (result, observer) = looked.unwrap_or_else(|error| {
-            resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
-        });
+        let (result, observer) = blocking(move || (observer.look(needs, thorough), observer)).await;
         self.observer = Some(observer);
         self.audience.metrics.rescanned(cause.name(), Outcome::of(&result), began.elapsed());
         self.audience.heartbeat.beat(time::Instant::now());

@@ -46,7 +46,6 @@ pub struct Observer {
 pub struct Needs {
     ddp_profiles: bool,
     rdma_enabled: bool,
-    vfio_groups: bool,
     devlink_health: bool,
     aer_fatal: bool,
 }
@@ -82,7 +81,7 @@ impl Needs {
     /// What the selectors and checks of these pools depend on.
     #[must_use]
     pub fn of(pools: &[PoolConfig]) -> Self {
-        let mut needs = Self { vfio_groups: true, ..Self::default() };
+        let mut needs = Self::default();
         for pool in pools {
             let checks = |check| pool.health.of(check) != Policy::Off;
             needs.devlink_health |= checks(Check::DevlinkHealth);
@@ -145,9 +144,7 @@ impl Observer {
 
     fn look_slowly(&mut self, needs: Needs, machine: &Machine) -> Result<Slow, ObserveError> {
         let mut slow = Slow::default();
-        if needs.vfio_groups
-            && machine.functions.values().any(|function| function.driver.as_deref() == Some("vfio-pci"))
-        {
+        if machine.functions.values().any(|function| function.driver.as_deref() == Some("vfio-pci")) {
             slow.open_vfio_groups = self.open_vfio_groups()?;
         }
         for (&address, function) in &machine.functions {

@@ -2,6 +2,7 @@
 //!
 //! Refuses to know how the machine was read, whether a device is healthy, and who is told.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -15,6 +16,9 @@ use crate::selector::{Candidate, Selectors, Subject};
 
 /// The devices of one pool, in the order of their IDs.
 pub(crate) type PoolDevices = BTreeMap<DeviceId, Device>;
+
+/// The resource under which each piece of hardware is in a pod.
+pub type Holdings = BTreeMap<Hardware, String>;
 
 /// Everything that decides about a device, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,18 +131,19 @@ pub(crate) struct Gathered<'a> {
 
 /// Sorts the devices of a machine into pools. A device goes to the first pool that selects it and to no other.
 ///
-/// `held` names the resource under which a pod has a device. It stays in the pool of that resource whatever its
-/// selectors now say, and is in no other: the kubelet fails the pod if the device leaves the list, and would give it away
-/// again if another list had it.
+/// `held` is what pods have, if anybody knows. It stays in the pool of its resource whatever the selectors now say, and is
+/// in no other: the kubelet fails the pod if the device leaves the list, and would give it away again if another list had
+/// it.
 #[must_use]
 pub(crate) fn assign(
-    pools: &[PoolConfig],
+    pools: &[impl Borrow<PoolConfig>],
     around: &Surroundings,
-    held: &BTreeMap<Hardware, String>,
+    held: Option<&Holdings>,
 ) -> Assignment {
+    let pools: Vec<&PoolConfig> = pools.iter().map(Borrow::borrow).collect();
     let mut assignment = Assignment { pools: vec![PoolDevices::new(); pools.len()], ..Assignment::default() };
     for gathered in gather(around) {
-        if let Some(resource) = held.get(&gathered.hardware) {
+        if let Some(resource) = held.and_then(|held| held.get(&gathered.hardware)) {
             match pools.iter().enumerate().find(|(_, pool)| pool.resource.to_string() == *resource) {
                 Some((index, pool)) => assignment.put(index, pool, gathered.device(around)),
                 None => {
@@ -153,7 +158,7 @@ pub(crate) fn assign(
         let mut winner = None;
         for (index, pool) in pools.iter().enumerate() {
             let Some(selectors) = selected(pool, &candidate) else { continue };
-            if let Some(reason) = withheld(pool, selectors, &gathered, around) {
+            if let Some(reason) = withheld(pool, selectors, &gathered, around, held) {
                 let withholding = Withholding { pool: Some(index), reason };
                 assignment.withheld.insert(gathered.hardware.clone(), withholding);
                 continue;
@@ -206,6 +211,7 @@ pub(crate) fn withheld(
     selectors: &Selectors,
     gathered: &Gathered<'_>,
     around: &Surroundings,
+    held: Option<&Holdings>,
 ) -> Option<Withheld> {
     if pool.shares.is_some() {
         // A share takes nothing from the host: netdev and addresses stay where they are.
@@ -229,11 +235,21 @@ pub(crate) fn withheld(
     if by_address {
         return None;
     }
-    let open_group = gathered.function.iommu_group.filter(|group| around.open_vfio_groups.contains(group));
+    let is_open = |group: &u32| {
+        around.open_vfio_groups.contains(group) && outside_of_pods(*group, &around.machine, held)
+    };
+    let open_group = gathered.function.iommu_group.filter(is_open);
     open_group
         .map(|group| HostUse::VfioGroup { group })
         .or_else(|| host_use(gathered.netdevs, &around.host))
         .map(Withheld::HostUse)
+}
+
+/// Whether nobody but a process outside of all pods can have this group open. Without word from the kubelet nobody knows,
+/// and a pod's device must not be taken for the host's.
+pub(crate) fn outside_of_pods(group: u32, machine: &Machine, held: Option<&Holdings>) -> bool {
+    let mut members = machine.functions.values().filter(|function| function.iommu_group == Some(group));
+    held.is_some_and(|held| !members.any(|function| held.contains_key(&Hardware::Function(function.address))))
 }
 
 /// Everything that could become a device, functions before auxiliary devices.
@@ -344,8 +360,8 @@ fn shares(pool: &PoolConfig, device: Device) -> impl Iterator<Item = Device> {
 
 #[cfg(test)]
 mod tests {
-    use zerobridge_kernel::testing::{FakeFunction, SysfsTree};
-    use zerobridge_kernel::{HostLink, IfIndex, Link, Scanner, Sysfs};
+    use zerobridge_kernel::testing::{FakeFunction, SysfsTree, idle_link};
+    use zerobridge_kernel::{HostLink, Scanner, Sysfs};
 
     use super::*;
     use crate::config::Config;
@@ -370,7 +386,7 @@ mod tests {
     fn assigned_among(around: &Surroundings, pools: &str, held: &[(&str, &str)]) -> Assignment {
         let config = Config::parse(&format!(r#"{{"pools": [{pools}]}}"#)).unwrap();
         let held = held.iter().map(|(device, resource)| (hardware(device), (*resource).to_owned())).collect();
-        assign(&config.pools, around, &held)
+        assign(&config.pools, around, Some(&held))
     }
 
     fn hardware(text: &str) -> Hardware {
@@ -382,18 +398,7 @@ mod tests {
     }
 
     fn host_with_address(name: &str, address: &str) -> HostNetwork {
-        let link = Link {
-            index: IfIndex(2),
-            name: name.to_owned(),
-            alt_names: Vec::new(),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            parent: None,
-        };
-        let addresses = vec![address.parse().unwrap()];
-        let link = HostLink { link, master: None, children: Vec::new(), addresses, routes: Vec::new() };
+        let link = HostLink { addresses: vec![address.parse().unwrap()], ..idle_link(name) };
         HostNetwork { links: BTreeMap::from([(name.to_owned(), link)]) }
     }
 

@@ -85,7 +85,8 @@ impl fmt::Display for HostUse {
 mod tests {
     use std::collections::BTreeMap;
 
-    use zerobridge_kernel::{HostLink, IfIndex, Link, LinkType};
+    use zerobridge_kernel::testing::idle_link;
+    use zerobridge_kernel::{HostLink, LinkType};
 
     use super::*;
 
@@ -94,22 +95,7 @@ mod tests {
     }
 
     fn idle() -> HostLink {
-        HostLink {
-            link: Link {
-                index: IfIndex(2),
-                name: "ens1".to_owned(),
-                alt_names: Vec::new(),
-                mac: None,
-                mtu: 1500,
-                up: true,
-                carrier: true,
-                parent: None,
-            },
-            master: None,
-            children: Vec::new(),
-            addresses: Vec::new(),
-            routes: Vec::new(),
-        }
+        idle_link("ens1")
     }
 
     fn judged(link: HostLink) -> Option<String> {

@@ -3,32 +3,21 @@
 //! `cargo bench -p zerobridge-ledger` prints percentiles beside those of a process that does nothing. The processes are
 //! this program itself, called again with `ZEROBRIDGE_BENCH_DIRECTORY` set.
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use zerobridge_ledger::{Lease, Ledger, Owner};
+use zerobridge_measure::{Outcome, conclude, figure, milliseconds, repeat, run, show};
 
 const DIRECTORY: &str = "ZEROBRIDGE_BENCH_DIRECTORY";
 const REPETITIONS: usize = 300;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
 fn main() -> ExitCode {
-    let outcome = match std::env::var_os(DIRECTORY) {
-        Some(directory) => take_one_address(directory.as_ref()),
-        // `cargo test --benches` runs this too, and measures nothing.
-        None if std::env::args().all(|argument| argument != "--bench") => Ok(()),
-        None => measure(),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&format!("failed: {error}"));
-            ExitCode::FAILURE
-        }
+    match std::env::var_os(DIRECTORY) {
+        Some(directory) => conclude(take_one_address(directory.as_ref())),
+        None => run(measure),
     }
 }
 
@@ -55,12 +44,12 @@ fn take_one_address(directory: &Path) -> Outcome<()> {
 }
 
 fn measure() -> Outcome<()> {
-    show("/bin/true", one_by_one(|| Command::new("/bin/true").spawn()?.wait().map_err(Into::into))?);
+    show("/bin/true", repeat(REPETITIONS, || require(Command::new("/bin/true").spawn()?.wait()?))?);
     for held in [0_u16, 64_000] {
         let directory = tempfile::tempdir()?;
         fill(directory.path(), held)?;
-        let process = || Ok(call(directory.path())?.spawn()?.wait()?);
-        show(&format!("one lease, {held} held"), one_by_one(process)?);
+        let process = || require(call(directory.path())?.spawn()?.wait()?);
+        show(&format!("one lease, {held} held"), repeat(REPETITIONS, process)?);
     }
     for held in [0_u16, 64_000] {
         let directory = tempfile::tempdir()?;
@@ -71,7 +60,7 @@ fn measure() -> Outcome<()> {
             require(child.wait()?)?;
         }
         let all = started.elapsed();
-        report(&format!("{:28} {:>8.2} ms in all", format!("64 at once, {held} held"), milliseconds(all)));
+        figure(&format!("64 at once, {held} held"), &format!("{:>7.2} ms in all", milliseconds(all)));
     }
     Ok(())
 }
@@ -80,17 +69,6 @@ fn call(directory: &Path) -> Outcome<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(DIRECTORY, directory);
     Ok(command)
-}
-
-fn one_by_one(process: impl Fn() -> Outcome<std::process::ExitStatus>) -> Outcome<Vec<Duration>> {
-    let mut times = Vec::with_capacity(REPETITIONS);
-    for _ in 0..REPETITIONS {
-        let started = Instant::now();
-        require(process()?)?;
-        times.push(started.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times)
 }
 
 fn require(status: std::process::ExitStatus) -> Outcome<()> {
@@ -128,18 +106,4 @@ fn bits(address: IpAddr) -> u32 {
         IpAddr::V4(address) => address.to_bits(),
         IpAddr::V6(_) => 0,
     }
-}
-
-fn show(name: &str, sorted: Vec<Duration>) {
-    let percentile = |percent: usize| milliseconds(sorted[sorted.len() * percent / 100]);
-    report(&format!("{name:28} p50 {:>6.2} ms   p99 {:>6.2} ms", percentile(50), percentile(99)));
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-#[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-fn report(line: &str) {
-    println!("{line}");
 }

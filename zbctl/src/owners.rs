@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
-use zerobridge_device_plugin::Hardware;
+use zerobridge_device_plugin::{Hardware, Holdings};
 use zerobridge_ledger::{Ledger, LedgerError};
 use zerobridge_proto::chain;
 
@@ -42,7 +42,7 @@ pub(crate) struct Owners {
     /// Who has each device: several containers for one with shares.
     pub(crate) devices: BTreeMap<Hardware, Vec<Owner>>,
     /// The resource under which each device was given; `None` if the kubelet does not say.
-    pub(crate) resources: Option<BTreeMap<Hardware, String>>,
+    pub(crate) resources: Option<Holdings>,
 }
 
 /// The owners, who says so, and what kept better sources from saying it.

@@ -4,12 +4,10 @@
 //! Refuses to decide any of it.
 
 use std::collections::BTreeSet;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::task::{self, JoinError};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use zerobridge_cni_sriov::Repairer;
@@ -19,6 +17,7 @@ use zerobridge_proto::chain;
 use super::{DaemonError, Settings};
 use crate::allocation;
 use crate::answers::Giving;
+use crate::blocking::blocking;
 use crate::cluster::{Event, EventSink, Subject};
 use crate::device::{Device, DeviceId};
 use crate::health::DirtyVfs;
@@ -133,7 +132,7 @@ impl Upkeep {
         self.reconcile(held.clone(), giving).await;
         if let Some(held) = held {
             let giving = Arc::clone(giving);
-            resumed(task::spawn_blocking(move || see_to_files(&giving, &held)).await);
+            blocking(move || see_to_files(&giving, &held)).await;
         }
     }
 
@@ -144,7 +143,7 @@ impl Upkeep {
             let passed = reconciler.pass(held.as_deref(), &look.around.machine, SystemTime::now());
             (passed, reconciler)
         };
-        let (passed, reconciler) = resumed(task::spawn_blocking(work).await);
+        let (passed, reconciler) = blocking(work).await;
         self.reconciler = Some(reconciler);
         match passed {
             Ok(passed) => self.tell(&passed),
@@ -201,11 +200,4 @@ fn see_to_files(giving: &Giving, held: &Held) {
     for error in collected.errors {
         warn!(error = chain(&error), "cannot collect the files of devices that nobody holds");
     }
-}
-
-/// What a blocking task returned. Its panic is this task's panic too.
-fn resumed<T>(returned: Result<T, JoinError>) -> T {
-    returned.unwrap_or_else(|error| {
-        resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
-    })
 }

@@ -4,7 +4,9 @@
     reason = "a test that cannot prepare its world has nothing better to do than stop"
 )]
 
+mod host_link;
 mod netns;
 
 pub use crate::sysfs::{FakeFunction, FakeRdma, SysfsTree};
+pub use host_link::idle_link;
 pub use netns::TestNetns;

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use zerobridge_device_plugin::Hardware;
-use zerobridge_kernel::testing::{FakeFunction, SysfsTree};
-use zerobridge_kernel::{HostLink, HostNetwork, IfIndex, Link};
+use zerobridge_kernel::testing::{FakeFunction, SysfsTree, idle_link};
+use zerobridge_kernel::{HostLink, HostNetwork};
 
 use super::*;
 use crate::node::testing::{arguments, machine_of, node};
@@ -38,18 +38,7 @@ fn told(node: &Node, device: &str, pool: Option<&str>, json: bool) -> Result<Str
 }
 
 fn host(name: &str, change: impl FnOnce(&mut HostLink)) -> HostNetwork {
-    let link = Link {
-        index: IfIndex(7),
-        name: name.to_owned(),
-        alt_names: Vec::new(),
-        mac: None,
-        mtu: 1500,
-        up: true,
-        carrier: true,
-        parent: None,
-    };
-    let mut link =
-        HostLink { link, master: None, children: Vec::new(), addresses: Vec::new(), routes: Vec::new() };
+    let mut link = idle_link(name);
     change(&mut link);
     HostNetwork { links: BTreeMap::from([(name.to_owned(), link)]) }
 }

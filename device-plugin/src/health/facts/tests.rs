@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use zerobridge_kernel::testing::{FakeFunction, FakeRdma, SysfsTree};
-use zerobridge_kernel::{HostLink, IfIndex, Link, Scanner, Sysfs};
+use zerobridge_kernel::testing::{FakeFunction, FakeRdma, SysfsTree, idle_link};
+use zerobridge_kernel::{Scanner, Sysfs};
 
 use super::*;
 use crate::device::DeviceId;
@@ -50,11 +50,9 @@ impl World {
     }
 
     fn link(&mut self, name: &str, up: bool, carrier: bool) {
-        let (index, name, alt_names) = (IfIndex(7), name.to_owned(), Vec::new());
-        let link =
-            Link { index, name: name.clone(), alt_names, mac: None, mtu: 1500, up, carrier, parent: None };
-        let (children, addresses, routes) = Default::default();
-        self.around.host.links.insert(name, HostLink { link, master: None, children, addresses, routes });
+        let mut link = idle_link(name);
+        (link.link.up, link.link.carrier) = (up, carrier);
+        self.around.host.links.insert(name.to_owned(), link);
     }
 
     /// What happens on the host when the VF, or the SF, goes into a pod together with its RDMA device.

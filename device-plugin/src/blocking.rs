@@ -1,0 +1,13 @@
+//! Work that blocks, away from the async workers.
+
+use std::panic::resume_unwind;
+
+use tokio::task;
+
+/// Does work that may take as long as a driver or a file system does. If it panics, that is the caller's panic too, and no
+/// answer.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
+    })
+}
