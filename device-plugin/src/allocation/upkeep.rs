@@ -15,7 +15,7 @@ use crate::device_info::stale_device_infos;
 use crate::documents::{Document, DocumentError};
 use crate::resource::ResourceName;
 
-/// Every device that the kubelet or the ledger knows to be somebody's, with the resource under which it was given.
+/// Every device that the kubelet knows to be somebody's, with the resource under which it was given.
 pub(crate) type Held = BTreeSet<(ResourceName, DeviceId)>;
 
 /// What became of the files that nobody needs any more.
@@ -29,7 +29,7 @@ pub struct Collected {
 
 impl Allocator {
     /// Removes the device-info files of `pools` and the CDI specifications that are older than `grace` and of no device in
-    /// `held`. Both kubelet and ledger learn of an allocation only after its files were written, hence the grace. Blocks.
+    /// `held`. The kubelet lists a pod only after the files of its devices were written, hence the grace. Blocks.
     pub fn collect(
         &self,
         pools: &[ResourceName],

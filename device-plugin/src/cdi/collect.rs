@@ -10,8 +10,8 @@ use crate::resource::ResourceName;
 
 /// Which of the files in the folder are ours, of a device that is not in `held`, and older than `grace` at the time `now`.
 ///
-/// `held` is everything that the kubelet or the ledger knows to be somebody's. Both learn of an allocation only after its
-/// file was written, and a container that is started again needs the file again, hence the grace. A pool that is no longer
+/// `held` is everything that the kubelet knows to be somebody's. It lists a pod only after the files of its devices were
+/// written, and a container that is started again needs the file again, hence the grace. A pool that is no longer
 /// configured makes no difference.
 #[must_use]
 pub(crate) fn stale_specs(

@@ -4,7 +4,6 @@
 //! minutes is counted. What does not fit, or is refused, is dropped and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -13,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -48,7 +48,7 @@ const NODE_NAMESPACE: &str = "default";
 #[derive(Clone, Debug)]
 pub(crate) struct EventSink {
     queue: Option<Sender<Said>>,
-    dropped: Arc<AtomicU64>,
+    dropped: Counter,
     clock: fn() -> SystemTime,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct EventRecorder {
     server: Arc<ApiServer>,
     node: String,
     queue: Receiver<Said>,
-    dropped: Arc<AtomicU64>,
+    dropped: Counter,
     series: Series,
     ration: Ration,
     told: Told,
@@ -84,33 +84,32 @@ impl EventSink {
     /// A sink that takes everything and keeps nothing.
     #[must_use]
     pub(crate) fn none() -> Self {
-        Self { queue: None, dropped: Arc::default(), clock: SystemTime::now }
+        Self { queue: None, dropped: Counter::default(), clock: SystemTime::now }
     }
 
     /// Says that something happened, now.
     pub(crate) fn send(&self, subject: Subject, event: Event) {
         let Some(queue) = &self.queue else { return };
         if queue.try_send(Said { subject, event, at: (self.clock)() }).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.inc();
         }
-    }
-
-    /// How many events were lost: to a full queue, to the ration, or because the API server did not take them.
-    #[cfg(test)]
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 }
 
 impl EventRecorder {
     /// A recorder for events of this node, and where to put them. Without access to an API server the sink is
-    /// [`EventSink::none`].
+    /// [`EventSink::none`]. `dropped` counts what is lost: to a full queue, to the ration, or because the API server did
+    /// not take it.
     #[must_use]
-    pub(crate) fn new(server: Arc<ApiServer>, node: String, clock: fn() -> SystemTime) -> (EventSink, Self) {
+    pub(crate) fn new(
+        server: Arc<ApiServer>,
+        node: String,
+        dropped: Counter,
+        clock: fn() -> SystemTime,
+    ) -> (EventSink, Self) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let dropped = Arc::<AtomicU64>::default();
         let sender = (*server.access() != ApiAccess::None).then_some(sender);
-        let sink = EventSink { queue: sender, dropped: Arc::clone(&dropped), clock };
+        let sink = EventSink { queue: sender, dropped: dropped.clone(), clock };
         let (series, ration) = (Series::default(), Ration::new(Instant::now()));
         (sink, Self { server, node, queue, dropped, series, ration, told: Told::default(), written: 0 })
     }
@@ -251,7 +250,7 @@ impl EventRecorder {
     }
 
     fn drop_one(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.dropped.inc();
     }
 
     fn tell(&mut self, error: &ApiError) {
@@ -275,7 +274,7 @@ impl EventRecorder {
     }
 
     fn tell_dropped(&mut self) {
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        let dropped = self.dropped.get();
         if dropped > 0 && !self.told.dropped {
             self.told.dropped = true;
             warn!(dropped, "events were dropped; from now on they are only counted");

@@ -113,6 +113,7 @@ impl Configuration {
         };
         configuration.tell_notices();
         configuration.learn_about_node().await;
+        configuration.metrics.config_loaded(SystemTime::now());
         configuration.put_in_force();
         Ok(configuration)
     }
@@ -150,6 +151,7 @@ impl Configuration {
     fn accept(&mut self, file: ConfigFile) {
         self.file = file;
         self.metrics.config_reloaded(Outcome::Success);
+        self.metrics.config_loaded(SystemTime::now());
         self.tell_notices();
         self.put_in_force();
         let pools = self.configs.borrow().pools.len();
@@ -196,7 +198,7 @@ impl Configuration {
             format: self.file.format.name().to_owned(),
             section,
         };
-        self.metrics.config_loaded(&info, SystemTime::now());
+        self.metrics.config_in_force(&info);
     }
 
     fn identity(&self) -> NodeIdentity {

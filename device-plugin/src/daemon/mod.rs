@@ -122,7 +122,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let metrics = Metrics::new();
     let server = Arc::new(ApiServer::new(settings.api.clone()));
     let node_name = settings.node_name.clone().unwrap_or_default();
-    let (cluster, recorder) = EventRecorder::new(Arc::clone(&server), node_name, SystemTime::now);
+    let (cluster, recorder) =
+        EventRecorder::new(Arc::clone(&server), node_name, metrics.dropped_events(), SystemTime::now);
     let recording = task::spawn(recorder.run());
     let node = Node { name: settings.node_name.clone(), server, refused: false };
     let configuration = Configuration::open(

@@ -2,13 +2,13 @@
 //!
 //! Refuses to know how it is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::watch;
 use tracing::debug;
-use zerobridge_kernel::{FunctionRole, RtnlError, RtnlSocket, VfCounters};
+use zerobridge_kernel::{FunctionRole, IfIndex, RtnlError, RtnlSocket, VfCounters};
 use zerobridge_proto::{PciAddress, chain};
 
 use crate::inventory::{Look, PoolLook};
@@ -143,10 +143,10 @@ fn count(pool: &PoolLook, held: Option<&Held>) -> DeviceCount {
     count
 }
 
-/// What the VFs of all pools have carried, asked of each PF once. A PF that does not answer has no series.
+/// What the VFs of all pools have carried.
 fn traffic(look: &Look, held: Option<&Held>) -> Vec<VfTraffic> {
-    let counters = match counters(look) {
-        Ok(counters) => counters,
+    let counters = match RtnlSocket::open() {
+        Ok(mut socket) => counters(pfs(look), |pf| socket.vf_counters(pf)),
         Err(error) => {
             debug!(error = chain(&error), "the kernel does not tell what VFs have carried");
             return Vec::new();
@@ -185,16 +185,55 @@ fn traffic(look: &Look, held: Option<&Held>) -> Vec<VfTraffic> {
 /// By PF and number: the PF's netdev, and what the VF has carried.
 type VfCounts = BTreeMap<(PciAddress, u16), (String, VfCounters)>;
 
-fn counters(look: &Look) -> Result<VfCounts, RtnlError> {
-    let mut socket = RtnlSocket::open()?;
+/// The PFs whose VFs are offered, and their netdevs.
+fn pfs(look: &Look) -> Vec<(PciAddress, String, IfIndex)> {
+    let devices = look.pools.iter().flat_map(|pool| pool.devices.values());
+    let offered: BTreeSet<PciAddress> =
+        devices.filter(|device| device.vf_index.is_some()).filter_map(|device| device.pf).collect();
+    let uplink = |pf: PciAddress| {
+        let FunctionRole::Physical { uplinks, .. } = &look.around.machine.functions.get(&pf)?.role else {
+            return None;
+        };
+        let name = uplinks.first()?;
+        Some((pf, name.clone(), look.around.host.links.get(name)?.link.index))
+    };
+    offered.into_iter().filter_map(uplink).collect()
+}
+
+/// Asks each PF once. One that does not answer has no series, and the others have theirs.
+fn counters(
+    pfs: Vec<(PciAddress, String, IfIndex)>,
+    mut ask: impl FnMut(IfIndex) -> Result<Vec<(u16, VfCounters)>, RtnlError>,
+) -> VfCounts {
     let mut counts = VfCounts::new();
-    for (&pf, function) in &look.around.machine.functions {
-        let FunctionRole::Physical { vfs, uplinks, .. } = &function.role else { continue };
-        let link = uplinks.first().and_then(|name| Some((name, look.around.host.links.get(name)?)));
-        let Some((name, link)) = link.filter(|_| !vfs.is_empty()) else { continue };
-        for (vf, counted) in socket.vf_counters(link.link.index)? {
-            counts.insert((pf, vf), (name.clone(), counted));
+    for (pf, netdev, index) in pfs {
+        match ask(index) {
+            Ok(counted) => {
+                counts.extend(counted.into_iter().map(|(vf, of)| ((pf, vf), (netdev.clone(), of))));
+            }
+            Err(error) => {
+                debug!(%pf, error = chain(&error), "the kernel does not tell what VFs have carried");
+            }
         }
     }
-    Ok(counts)
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pf_that_does_not_answer_takes_nothing_from_the_others() {
+        let [silent, other]: [PciAddress; 2] = ["0000:01:00.0", "0000:02:00.0"].map(|pf| pf.parse().unwrap());
+        let pfs = vec![(silent, "ens1".to_owned(), IfIndex(2)), (other, "ens2".to_owned(), IfIndex(3))];
+        let counts = counters(pfs, |index| match index {
+            IfIndex(2) => Err(RtnlError::Open {
+                family: "rtnetlink",
+                source: std::io::ErrorKind::PermissionDenied.into(),
+            }),
+            _ => Ok(vec![(0, VfCounters::default())]),
+        });
+        assert_eq!(counts.keys().collect::<Vec<_>>(), [&(other, 0)]);
+    }
 }

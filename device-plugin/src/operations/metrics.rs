@@ -123,6 +123,7 @@ pub(crate) struct Metrics {
     reload_success: Gauge,
     reload_time: Gauge,
     repairs: Family<WhatResult, Counter>,
+    dropped: Counter,
 }
 
 impl Metrics {
@@ -179,8 +180,14 @@ impl Metrics {
                 "reconciler_repairs",
                 "Repairs of what nobody owns, by what it was",
             ),
+            dropped: Counter::default(),
             registry: Arc::default(),
         };
+        registry.register(
+            "cluster_events_dropped",
+            "Events for the API server that it did not get",
+            new.dropped.clone(),
+        );
         registry.register(
             "config_last_reload_successful",
             "Whether the configuration file as it is now is the one in force",
@@ -269,10 +276,14 @@ impl Metrics {
         self.transitions.get_or_create(&labels).inc();
     }
 
-    /// The first configuration, or another, is in force since `at`.
-    pub(crate) fn config_loaded(&self, info: &ConfigInfo, at: SystemTime) {
+    /// Which part of which file is in force. Says nothing of the file as it is by now.
+    pub(crate) fn config_in_force(&self, info: &ConfigInfo) {
         self.config.clear();
         self.config.get_or_create(info).set(1);
+    }
+
+    /// The configuration file as it is was taken over at `at`.
+    pub(crate) fn config_loaded(&self, at: SystemTime) {
         self.reload_success.set(1);
         let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         self.reload_time.set(at.try_into().unwrap_or(i64::MAX));
@@ -287,6 +298,12 @@ impl Metrics {
     /// The reconciler repaired something, or could not. `what` is one of few words.
     pub(crate) fn repaired(&self, what: &'static str, outcome: Outcome) {
         self.repairs.get_or_create(&WhatResult { what, result: outcome.label() }).inc();
+    }
+
+    /// Counts events for the API server that were lost: to a full queue, to a ration, or because it did not take them.
+    #[must_use]
+    pub(crate) fn dropped_events(&self) -> Counter {
+        self.dropped.clone()
     }
 }
 
@@ -396,6 +413,7 @@ mod tests {
         metrics.health_changed(&pool(), Check::PfCarrier, false);
         metrics.config_reloaded(Outcome::Failure);
         metrics.repaired("attachment", Outcome::Success);
+        metrics.dropped_events().inc();
         let text = text(&metrics);
         for line in [
             "# TYPE zerobridge_allocations counter",
@@ -418,6 +436,7 @@ mod tests {
             r#"zerobridge_config_reloads_total{result="failure"} 1"#,
             r#"zerobridge_config_reloads_total{result="success"} 0"#,
             "zerobridge_config_last_reload_successful 0",
+            "zerobridge_cluster_events_dropped_total 1",
             r#"zerobridge_reconciler_repairs_total{what="attachment",result="success"} 1"#,
         ] {
             has(&text, line);
@@ -447,15 +466,18 @@ mod tests {
             format: "zerobridge".to_owned(),
             section: section.to_owned(),
         };
-        metrics.config_loaded(&info("1"), SystemTime::UNIX_EPOCH);
-        metrics.config_loaded(&info("2"), SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+        metrics.config_loaded(SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+        metrics.config_in_force(&info("1"));
+        metrics.config_reloaded(Outcome::Failure);
+        metrics.config_in_force(&info("2"));
         let text = text(&metrics);
         let infos: Vec<_> = text.lines().filter(|l| l.starts_with("zerobridge_config_info{")).collect();
         let expected =
             r#"zerobridge_config_info{path="/etc/a \"b\".json",format="zerobridge",section="2"} 1"#;
         assert_eq!(infos, [expected]);
         has(&text, "zerobridge_config_last_reload_success_timestamp_seconds 7");
-        has(&text, "zerobridge_config_last_reload_successful 1");
+        // What is in force may change with the node's labels while the file is still bad.
+        has(&text, "zerobridge_config_last_reload_successful 0");
     }
 
     #[test]
