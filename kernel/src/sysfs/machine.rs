@@ -66,7 +66,7 @@ pub struct Netdev {
     pub name: String,
     /// What is spoken on it.
     pub link_type: LinkType,
-    /// `phys_port_name`, where the driver has one.
+    /// `phys_port_name` of a PF's netdev, where the driver has one; not read of others.
     pub port_name: Option<String>,
 }
 

@@ -87,9 +87,14 @@ impl RootedFunction {
     }
 
     /// `None` for -1, which is how the kernel says that it does not know (`NUMA_NO_NODE`).
+    ///
+    /// Every function has it, so it is read with one system call, where the trait's readers take four.
     pub(super) fn numa_node(&self) -> Result<Option<u32>, SysfsError> {
-        let node: Option<i32> = self.number("numa_node", "a NUMA node number or -1")?;
-        Ok(node.and_then(|node| u32::try_from(node).ok()))
+        let file = self.file("numa_node");
+        let Some(text) = attribute::optional_text(&file)? else { return Ok(None) };
+        let node: i32 =
+            text.parse().map_err(|_| SysfsError::malformed(&file, &text, "a NUMA node number or -1"))?;
+        Ok(u32::try_from(node).ok())
     }
 
     /// Only an on-board device that the firmware numbers has this attribute (the kernel's drivers/pci/pci-label.c).

@@ -1,7 +1,8 @@
 //! One look at every device of a machine.
 //!
 //! What cannot change during a device's life is read once and kept for as long as the device is the same one (see
-//! [`Memory`]): a netdev's `phys_port_name`, for one, costs the kernel's RTNL lock. Drivers, and whatever comes and
+//! [`Memory`]): a netdev's `phys_port_name`, for one, costs the kernel's RTNL lock, and is read of PFs only, where it tells
+//! a port from a representor. Drivers, and whatever comes and
 //! goes, are read each time; so that this is cheap, a thousand links are not followed where one listing tells the same.
 //! Refuses to know what the devices are good for.
 
@@ -9,8 +10,10 @@ mod function;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use zerobridge_proto::PciAddress;
 
@@ -52,7 +55,8 @@ struct KnownNetdev {
     /// `None` for a netdev of no device, such as `lo`.
     owner: Option<Owner>,
     link_type: LinkType,
-    port_name: Option<String>,
+    /// Read when it is asked for.
+    port_name: OnceLock<Option<String>>,
 }
 
 /// What was found on each device.
@@ -106,7 +110,7 @@ impl Scanner {
                 found.entry(owner.clone()).or_default().push(Netdev {
                     name: name.clone(),
                     link_type: known.link_type,
-                    port_name: known.port_name.clone(),
+                    port_name: None,
                 });
             }
         }
@@ -199,13 +203,14 @@ impl Scanner {
         let mut found = BTreeMap::new();
         for (&address, known) in self.functions.iter_mut() {
             let owner = Owner::Function(address);
-            let netdevs = belongings.netdevs.remove(&owner).unwrap_or_default();
+            let mut netdevs = belongings.netdevs.remove(&owner).unwrap_or_default();
             let role = match (positions.get(&address), &known.sriov) {
                 (Some(&position), _) => FunctionRole::Virtual(position),
                 (None, Sriov::Physical(vfs)) => {
                     // Only a PF that went after it was listed has none.
                     let Some(&total_vfs) = totals.get(&address) else { continue };
                     let vfs = vfs.iter().map(|(index, &vf)| (index.0, vf)).collect();
+                    name_ports(root, &self.netdevs, &mut netdevs)?;
                     FunctionRole::Physical { total_vfs, vfs, uplinks: uplinks(&netdevs) }
                 }
                 (None, Sriov::Virtual) => continue,
@@ -270,7 +275,8 @@ fn netdev(root: &Path, link: &Path) -> Result<Option<KnownNetdev>, SysfsError> {
     // `class/net` also has plain files, such as `bonding_masters`.
     let Some(target) = attribute::link(link)? else { return Ok(None) };
     let Some(owner) = owner::of_class_device(&target, "net") else {
-        return Ok(Some(KnownNetdev { owner: None, link_type: LinkType::Other(0), port_name: None }));
+        let (link_type, port_name) = (LinkType::Other(0), OnceLock::new());
+        return Ok(Some(KnownNetdev { owner: None, link_type, port_name }));
     };
     let folder = attribute::destination(root, &target);
     let file = folder.join("type");
@@ -278,12 +284,33 @@ fn netdev(root: &Path, link: &Path) -> Result<Option<KnownNetdev>, SysfsError> {
     let link_type = text.parse().map(LinkType::from_arphrd);
     let link_type =
         link_type.map_err(|_| SysfsError::malformed(&file, &text, "the number of a link type"))?;
-    Ok(match attribute::optional_text(&folder.join("phys_port_name")) {
-        Ok(port_name) => Some(KnownNetdev { owner: Some(owner), link_type, port_name }),
-        // A netdev that is just being unregistered (`dev_isalive` in the kernel's net/core/net-sysfs.c).
-        Err(error) if error.is_invalid() => None,
-        Err(error) => return Err(error),
-    })
+    Ok(Some(KnownNetdev { owner: Some(owner), link_type, port_name: OnceLock::new() }))
+}
+
+/// Fills in the port names of a PF's netdevs.
+fn name_ports(
+    root: &Path,
+    known: &Memory<String, KnownNetdev>,
+    netdevs: &mut Vec<Netdev>,
+) -> Result<(), SysfsError> {
+    for mut netdev in mem::take(netdevs) {
+        let Some(remembered) = known.get(&netdev.name).map(|known| &known.port_name) else { continue };
+        let port_name = match remembered.get() {
+            Some(port_name) => port_name.clone(),
+            None => {
+                let file = root.join("class/net").join(&netdev.name).join("phys_port_name");
+                match attribute::optional_text(&file) {
+                    Ok(port_name) => remembered.get_or_init(|| port_name).clone(),
+                    // A netdev that is just being unregistered (`dev_isalive` in the kernel's net/core/net-sysfs.c).
+                    Err(error) if error.is_invalid() => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        netdev.port_name = port_name;
+        netdevs.push(netdev);
+    }
+    Ok(())
 }
 
 /// Those of a PF's netdevs that stand for its port, see [`Sysfs::uplinks`].
