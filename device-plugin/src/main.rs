@@ -35,8 +35,8 @@ fn perform(cli: Cli) -> Result<(), Box<dyn Error>> {
     let (print_config, dry) = (cli.print_config, cli.dry_run);
     let api = cli.api_access(env::var_os);
     let settings = cli.settings(process::id(), SystemTime::now(), api);
-    // Two: one may wait for sysfs while the other answers the kubelet.
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread: whatever waits for a driver or a disk does so elsewhere, and each more would have a heap of its own.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         if print_config {
             let config = node_config(&settings).await?;
