@@ -35,5 +35,6 @@ pub use sysctl::enable_ipv6;
 pub use sysfs::{
     AuxDevice, CharacterDevices, DevFolder, FunctionRole, LinkType, Machine, Netdev, PciFunction, RdmaDevice,
     RdmaNodes, RdmaPort, Scanner, Sysfs, SysfsError, VdpaDevice, VdpaNodes, VfPosition, VfioGroup, VfioNodes,
+    VlanTrunk, VlanTrunkError,
 };
 pub use uevent::{Uevent, UeventAction, UeventError, UeventNotice, UeventSocket};

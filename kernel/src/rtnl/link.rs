@@ -33,6 +33,12 @@ pub struct Link {
     pub carrier: bool,
     /// The bus device behind it, such as a PCI address (`IFLA_PARENT_DEV_NAME`, since Linux 5.14).
     pub parent: Option<String>,
+    /// What somebody wrote down about it (`ifalias`); empty for nothing.
+    pub alias: String,
+    /// It takes frames for every multicast group, because it was told to.
+    pub all_multicast: bool,
+    /// It takes every frame, because it was told to; not because somebody listens, as `tcpdump` does.
+    pub promiscuous: bool,
 }
 
 /// What to change of a link, all in one request. The default changes nothing.
@@ -48,6 +54,12 @@ pub struct LinkChange<'a> {
     pub mtu: Option<u32>,
     /// Administratively up or down.
     pub up: Option<bool>,
+    /// New note; an empty one takes the old one away.
+    pub alias: Option<&'a str>,
+    /// Frames for every multicast group or not.
+    pub all_multicast: Option<bool>,
+    /// Every frame or not.
+    pub promiscuous: Option<bool>,
 }
 
 impl RtnlSocket {
@@ -107,8 +119,8 @@ impl RtnlSocket {
 
     /// Makes `change` in one request.
     ///
-    /// The kernel applies the parts in this order: namespace, address, MTU, name, flags, all under one lock; when it
-    /// refuses one, those before it stay (`do_setlink` in `net/core/rtnetlink.c`).
+    /// The kernel applies the parts in this order: namespace, address, MTU, name, alias, flags, all under one lock; when
+    /// it refuses one, those before it stay (`do_setlink` in `net/core/rtnetlink.c`).
     ///
     /// # Errors
     /// [`RtnlError::Refused`], with `EEXIST` when the target namespace has the name already. The link is then in the
@@ -116,15 +128,20 @@ impl RtnlSocket {
     pub fn change_link(&mut self, index: IfIndex, change: &LinkChange<'_>) -> Result<(), RtnlError> {
         let mut message = LinkMessage::default();
         message.header.index = index.0;
-        if let Some(up) = change.up {
-            message.header.change_mask = LinkFlags::Up;
-            message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        for (flag, value) in [
+            (LinkFlags::Up, change.up),
+            (LinkFlags::Allmulti, change.all_multicast),
+            (LinkFlags::Promisc, change.promiscuous),
+        ] {
+            message.header.change_mask.set(flag, value.is_some());
+            message.header.flags.set(flag, value == Some(true));
         }
         let attributes = &mut message.attributes;
         attributes.extend(change.netns.map(|netns| LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd())));
         attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
         attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
         attributes.extend(change.mtu.map(LinkAttribute::Mtu));
+        attributes.extend(change.alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
         self.change(RouteNetlinkMessage::SetLink(message), 0, || {
             format!("set interface {} {}", index.0, in_words(change))
         })
@@ -173,6 +190,9 @@ pub(super) fn link_of(message: LinkMessage) -> Link {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         parent: None,
+        alias: String::new(),
+        all_multicast: flags.contains(LinkFlags::Allmulti),
+        promiscuous: flags.contains(LinkFlags::Promisc),
     };
     for attribute in message.attributes {
         match attribute {
@@ -180,6 +200,7 @@ pub(super) fn link_of(message: LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(bytes) => link.mac = Mac::try_from(bytes.as_slice()).ok(),
             LinkAttribute::ParentDevName(name) => link.parent = Some(name),
+            LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::PropList(properties) => {
                 link.alt_names.extend(properties.into_iter().filter_map(|property| match property {
                     Prop::AltIfName(name) => Some(name),
@@ -198,7 +219,11 @@ fn in_words(change: &LinkChange<'_>) -> String {
     words.extend(change.name.map(|name| format!("name {name}")));
     words.extend(change.mac.map(|mac| format!("address {mac}")));
     words.extend(change.mtu.map(|mtu| format!("mtu {mtu}")));
+    words.extend(change.alias.map(|alias| format!("alias \"{alias}\"")));
     words.extend(change.up.map(|up| if up { "up".to_owned() } else { "down".to_owned() }));
+    let on_off = |on: bool| if on { "on" } else { "off" };
+    words.extend(change.all_multicast.map(|on| format!("allmulticast {}", on_off(on))));
+    words.extend(change.promiscuous.map(|on| format!("promiscuous {}", on_off(on))));
     words.join(", ")
 }
 
@@ -264,5 +289,25 @@ mod tests {
             .unwrap();
         let link = rtnl.link_by_index(index).unwrap().unwrap();
         assert_eq!((link.mac, link.up, link.carrier), (Some(mac), true, false));
+    }
+
+    #[test]
+    fn what_a_link_takes_and_what_is_written_on_it_come_and_go() {
+        let host = TestNetns::new();
+        host.ip("link add v0 type veth peer name v1");
+        let mut rtnl = RtnlSocket::open_in(host.netns()).unwrap();
+        let index = rtnl.link_by_name("v0").unwrap().unwrap().index;
+        for (on, alias) in [(true, "enp1s0v0"), (false, "")] {
+            let change = LinkChange {
+                all_multicast: Some(on),
+                promiscuous: Some(on),
+                alias: Some(alias),
+                ..LinkChange::default()
+            };
+            rtnl.change_link(index, &change).unwrap();
+            let link = rtnl.link_by_index(index).unwrap().unwrap();
+            assert_eq!((link.all_multicast, link.promiscuous, link.alias.as_str()), (on, on, alias));
+            assert!(!link.up, "what is not named stays");
+        }
     }
 }

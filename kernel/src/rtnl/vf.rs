@@ -1,5 +1,7 @@
 //! A VF's admin state: what the PF imposes on it, read and written through the PF's link.
 
+use std::fmt;
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState, VfInfoMac, VfInfoRate,
@@ -110,23 +112,39 @@ pub struct VfAdminChange {
 impl RtnlSocket {
     /// The admin state of VF `index` of the PF that `pf` is the link of. `None` when the PF is gone or has no such VF.
     ///
-    /// The kernel reports all VFs of a PF or none, some 200 bytes each without statistics; only the one asked for is
-    /// looked at.
+    /// The kernel reports all VFs of a PF or none (`RTEXT_FILTER_VF`), some 200 bytes each without statistics; only the one
+    /// asked for is looked at. It counts the bytes of the list in 16 bits, so that from some 330 VFs on the list is cut.
     ///
     /// # Errors
-    /// [`RtnlError`].
+    /// [`RtnlError`], with [`RtnlError::Answer`] for a VF that the list should have and has not.
     pub fn vf_admin(&mut self, pf: IfIndex, index: u16) -> Result<Option<VfAdmin>, RtnlError> {
         let mut message = LinkMessage::default();
         message.header.index = pf.0;
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Vf, LinkExtentMask::SkipStats]));
-        let answer = self.get(RouteNetlinkMessage::GetLink(message), || {
-            format!("read the state of VF {index} from the PF, interface {}", pf.0)
-        })?;
+        let request = || format!("read the state of VF {index} from the PF, interface {}", pf.0);
+        let answer = self.get(RouteNetlinkMessage::GetLink(message), request)?;
         let Some(RouteNetlinkMessage::NewLink(link)) = answer else { return Ok(None) };
-        Ok(link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::VfInfoList(list) => list.iter().find_map(|vf| admin_of(vf, index)),
-            _ => None,
-        }))
+        let mut count = 0;
+        let mut listed = 0;
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::NumVf(number) => count = *number,
+                LinkAttribute::VfInfoList(list) => {
+                    if let Some(admin) = list.iter().find_map(|vf| admin_of(vf, index)) {
+                        return Ok(Some(admin));
+                    }
+                    listed = list.len();
+                }
+                _ => {}
+            }
+        }
+        if u32::from(index) < count {
+            let detail = format!(
+                "the PF has {count} VFs and the kernel's list {listed}, since it holds 64 KiB at most; make fewer VFs"
+            );
+            return Err(RtnlError::Answer { request: request(), detail });
+        }
+        Ok(None)
     }
 
     /// The counters of all VFs of the PF that `pf` is the link of, by VF index. Empty when the PF is gone or has no VFs.
@@ -172,7 +190,7 @@ impl RtnlSocket {
         message.header.index = pf.0;
         message.attributes.push(LinkAttribute::VfInfoList(vec![LinkVfInfo(attributes_of(change, index))]));
         self.change(RouteNetlinkMessage::SetLink(message), 0, || {
-            format!("set VF {index} of the PF, interface {}, to {}", pf.0, in_words(change))
+            format!("set VF {index} of the PF, interface {}, to {change}", pf.0)
         })
     }
 }
@@ -254,16 +272,36 @@ fn counters_of(entry: &LinkVfInfo) -> Option<(u16, VfCounters)> {
     Some((index?, counters))
 }
 
-fn in_words(change: &VfAdminChange) -> String {
-    let on_off = |on: bool| if on { "on" } else { "off" };
-    let mut words = Vec::new();
-    words.extend(change.mac.map(|mac| format!("admin address {mac}")));
-    words.extend(change.vlan.map(|vlan| format!("VLAN {} QoS {}", vlan.id, vlan.qos)));
-    words.extend(change.tx_rate.map(|(min, max)| format!("transmit rate {min} to {max} Mbit/s")));
-    words.extend(change.spoof_check.map(|on| format!("spoof check {}", on_off(on))));
-    words.extend(change.link_state.map(|state| format!("link state {state:?}").to_lowercase()));
-    words.extend(change.trust.map(|on| format!("trust {}", on_off(on))));
-    words.join(", ")
+impl VfAdminChange {
+    /// The same change, one setting at a time: who was refused learns by it which of them it was.
+    pub fn settings(self) -> impl Iterator<Item = Self> {
+        let none = Self::default();
+        [
+            Self { mac: self.mac, ..none },
+            Self { vlan: self.vlan, ..none },
+            Self { tx_rate: self.tx_rate, ..none },
+            Self { spoof_check: self.spoof_check, ..none },
+            Self { link_state: self.link_state, ..none },
+            Self { trust: self.trust, ..none },
+        ]
+        .into_iter()
+        .filter(move |setting| *setting != none)
+    }
+}
+
+/// In words, `VLAN 100 QoS 0, spoof check on`.
+impl fmt::Display for VfAdminChange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_off = |on: bool| if on { "on" } else { "off" };
+        let mut words = Vec::new();
+        words.extend(self.mac.map(|mac| format!("admin address {mac}")));
+        words.extend(self.vlan.map(|vlan| format!("VLAN {} QoS {}", vlan.id, vlan.qos)));
+        words.extend(self.tx_rate.map(|(min, max)| format!("transmit rate {min} to {max} Mbit/s")));
+        words.extend(self.spoof_check.map(|on| format!("spoof check {}", on_off(on))));
+        words.extend(self.link_state.map(|state| format!("link state {state:?}").to_lowercase()));
+        words.extend(self.trust.map(|on| format!("trust {}", on_off(on))));
+        out.write_str(&words.join(", "))
+    }
 }
 
 impl From<VlanProtocol> for netlink_packet_route::link::VlanProtocol {
@@ -363,6 +401,26 @@ mod tests {
             tx_dropped: 199_000_008,
         };
         assert_eq!(counters[199].1, expected);
+    }
+
+    #[test]
+    fn a_vf_that_a_cut_list_lacks_is_an_error_and_not_absent() {
+        let answer = |vfs: u16, count: u32| {
+            let vfs = (0..vfs).map(|vf| LinkVfInfo(vec![VfInfo::Mac(VfInfoMac::new(vf.into(), &[2; 6]))]));
+            let mut pf = LinkMessage::default();
+            pf.attributes = vec![LinkAttribute::NumVf(count), LinkAttribute::VfInfoList(vfs.collect())];
+            let mut payload = vec![0; pf.buffer_len()];
+            pf.emit(&mut payload);
+            message(RouteNetlinkMessage::NewLink(pf).message_type(), 0, &payload)
+        };
+        let asked = |answer: Vec<u8>, index| {
+            let (conversation, _requests) = stand_in::answering(vec![vec![answer, acknowledgement()]]);
+            RtnlSocket::with(conversation).vf_admin(IfIndex(7), index)
+        };
+        assert_eq!(asked(answer(256, 256), 255).unwrap().unwrap().mac, [2; 6].into());
+        assert_eq!(asked(answer(4, 4), 4).unwrap(), None);
+        let error = asked(answer(10, 400), 399).unwrap_err().to_string();
+        assert!(error.contains("400 VFs") && error.contains("list 10"), "{error}");
     }
 
     #[test]

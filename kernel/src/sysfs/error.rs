@@ -49,6 +49,17 @@ pub enum SysfsError {
         #[source]
         source: io::Error,
     },
+    /// The kernel or a driver did not take what was written.
+    #[error("{} does not take \"{text}\"", path.display())]
+    Write {
+        /// What was written to.
+        path: PathBuf,
+        /// What was written.
+        text: String,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
     /// A file or link has content that it should not have.
     #[error("{} holds \"{text}\", not {expected}", path.display())]
     Malformed {

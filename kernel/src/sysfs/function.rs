@@ -68,8 +68,12 @@ impl PciFunction {
     /// Whether this is a network controller: base class 2 (PCI Code and ID Assignment, 1.3), InfiniBand included.
     #[must_use]
     pub fn is_network_controller(&self) -> bool {
-        self.class >> 16 == 0x02
+        is_of_network_class(self.class)
     }
+}
+
+pub(super) fn is_of_network_class(class: u32) -> bool {
+    class >> 16 == 0x02
 }
 
 /// Whether a `phys_port_name` stands for a port of the machine and not for a representor: `p` and a number, with `s` and

@@ -1,7 +1,7 @@
 //! What `/sys` says about devices: who they are, which driver has them, which VF belongs to which PF, and through which
 //! netdevs, RDMA devices and device nodes they are reached.
 //!
-//! Read only. A [`Sysfs`] answers one question at a time and caches nothing; a [`Scanner`] looks at everything, and
+//! Read only, but for a VF's list of VLANs, which has no other way. A [`Sysfs`] answers one question at a time and caches nothing; a [`Scanner`] looks at everything, and
 //! remembers what cannot change. Both have a root, so that a tree of files can stand in for a machine. Refuses to know
 //! netlink (what a netdev is configured to) and Kubernetes (what a device is for).
 //!
@@ -23,6 +23,7 @@ mod rooted;
 mod scanner;
 #[cfg(any(test, feature = "testing"))]
 mod tree;
+mod trunk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub use machine::{AuxDevice, LinkType, Machine, Netdev, RdmaDevice, RdmaPort, Vd
 pub use scanner::Scanner;
 #[cfg(any(test, feature = "testing"))]
 pub use tree::{FakeFunction, FakeRdma, SysfsTree};
+pub use trunk::{VlanTrunk, VlanTrunkError};
 
 use attribute::{entries, link_target};
 use rooted::RootedFunction;
@@ -100,6 +102,42 @@ impl Sysfs {
     /// [`SysfsError::NoPfNetdev`] if there is none, otherwise as for [`Sysfs::uplinks`].
     pub fn pf_netdev(&self, pf: PciAddress) -> Result<String, SysfsError> {
         self.uplinks(pf)?.into_iter().next().ok_or(SysfsError::NoPfNetdev { pf })
+    }
+
+    /// The netdev through which one VF is administered. As [`Sysfs::pf_netdev`], but for a function with two ports: the
+    /// one of the port that the VF's netdev says it is behind (`dev_port`, which `mlx4_en` counts from 0). While the VF has
+    /// no netdev here, nothing says which, and it is the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sysfs::pf_netdev`].
+    pub fn pf_netdev_of(&self, vf: PciAddress, pf: PciAddress) -> Result<String, SysfsError> {
+        let mut uplinks = self.uplinks(pf)?;
+        if uplinks.len() > 1 {
+            let port = match self.netdevs_of(vf)?.first() {
+                Some(netdev) => self.port_of(vf, netdev)?,
+                None => None,
+            };
+            for (number, uplink) in uplinks.iter().enumerate() {
+                if port.is_some() && self.port_of(pf, uplink)? == port {
+                    return Ok(uplinks.swap_remove(number));
+                }
+            }
+        }
+        uplinks.into_iter().next().ok_or(SysfsError::NoPfNetdev { pf })
+    }
+
+    fn port_of(&self, function: PciAddress, netdev: &str) -> Result<Option<String>, SysfsError> {
+        attribute::optional_text(&self.function(function).file("net").join(netdev).join("dev_port"))
+    }
+
+    /// Whether a function is a network controller.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`], [`SysfsError::Read`], [`SysfsError::Malformed`].
+    pub fn is_network_controller(&self, address: PciAddress) -> Result<bool, SysfsError> {
+        Ok(function::is_of_network_class(self.existing(address)?.identity()?.class))
     }
 
     /// Which VF of which PF a function is; `None` if it is no VF.

@@ -89,6 +89,33 @@ fn both_ports_of_one_function_are_uplinks() {
 }
 
 #[test]
+fn a_vf_of_a_function_with_two_ports_is_administered_through_its_own() {
+    let (_folder, tree, sysfs) = tree();
+    tree.add_igb(0, 1);
+    let (pf, vf) = (address("0000:01:00.0"), address("0000:01:10.0"));
+    let administered_through = || sysfs.pf_netdev_of(vf, pf).unwrap();
+    tree.show_netdev(pf, "enp1s0f0d1");
+    for (netdev, port) in [("enp1s0f0", "0\n"), ("enp1s0f0d1", "1\n")] {
+        tree.write(pf, &format!("net/{netdev}/dev_port"), port);
+    }
+    for (port, netdev) in [("0\n", "enp1s0f0"), ("1\n", "enp1s0f0d1"), ("7\n", "enp1s0f0")] {
+        tree.write(vf, "net/enp1s0f0v0/dev_port", port);
+        assert_eq!(administered_through(), netdev, "{port}");
+    }
+    tree.hide_netdev(vf, "enp1s0f0v0");
+    assert_eq!(administered_through(), "enp1s0f0");
+}
+
+#[test]
+fn only_a_network_controller_is_one() {
+    let (_folder, tree, sysfs) = tree();
+    tree.add_igb(0, 0);
+    for (function, is) in [("0000:01:00.0", true), ("0000:00:01.0", false)] {
+        assert_eq!(sysfs.is_network_controller(address(function)).unwrap(), is, "{function}");
+    }
+}
+
+#[test]
 fn a_pf_without_a_netdev_says_so() {
     let (_folder, tree, sysfs) = tree();
     tree.add_igb(0, 1);

@@ -213,6 +213,13 @@ impl SysfsTree {
         fs::write(self.root.join(self.place(owner)).join(attribute), text).unwrap();
     }
 
+    /// Shows the list of VLANs of a PF's VF, as Intel's and NVIDIA's own drivers do.
+    pub fn show_vlan_trunk(&self, pf: PciAddress, index: u16, text: &str) {
+        let folder = self.root.join(self.place(pf)).join(format!("sriov/{index}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("trunk"), text).unwrap();
+    }
+
     /// Sets the number of fatal errors that AER counted on a function.
     pub fn aer(&self, address: PciAddress, fatal: u64) {
         self.write(address, "aer_dev_fatal", &format!("Undefined 0\nDLP {fatal}\nTOTAL_ERR_FATAL {fatal}\n"));
