@@ -3,17 +3,18 @@
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use zerobridge_ipam::{LeaseRequest, Leased};
-use zerobridge_kernel::{Netns, Route, announce};
-use zerobridge_ledger::{Attachment, Ledger, Transaction};
-use zerobridge_proto::cni::{AddResult, CniError, Dns, ErrorCode, Interface, Ip};
+use zerobridge_ipam::Leased;
+use zerobridge_kernel::{Netns, announce};
+use zerobridge_ledger::{Attachment, Ledger};
+use zerobridge_proto::cni::{AddResult, CniError, ErrorCode, Interface, Ip};
 
-use crate::attachment::{OnRefusal, Place, VfAccess, VfState, wanted};
+use crate::attachment::{OnRefusal, Place, VfAccess, VfState};
 use crate::call::Call;
 use crate::codes;
 use crate::config::Config;
 use crate::failure::{attachment_error, ledger_error, lock_error, netns_error, record_error, repair_error};
 use crate::pod_resources::devices_of_pod;
+use crate::promise::{Attempt, Promise, Source};
 use crate::record;
 use crate::repairer::Repairer;
 use crate::selection::{Selection, of_allocated_devices, of_named_device};
@@ -30,15 +31,12 @@ const CARRIER_PATIENCE: Duration = Duration::from_millis(1000);
 /// of the kernel after it; then what had changed has been taken back.
 pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     let config = Config::parse(call.config, &call.environment.args)?;
-    let requested_ips = call.config.requested_ips(&call.environment.args)?;
+    let previous = call.config.prev_result()?;
     let netns = sandbox_netns(call)?;
     let mut ledger = call.ledger()?;
     let selection = select(call, &config, &ledger)?;
     let device = selection.device;
-    let dns = match &selection.network.pool {
-        Some(pool) => pool.name_resolution()?,
-        None => Dns::default(),
-    };
+    let source = Source::of(call, selection)?;
 
     let repairer = call.repairer();
     let _lock = repairer.lock(device).map_err(lock_error)?;
@@ -50,55 +48,45 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         None => observe_original(call, &mut access)?,
     };
 
-    let mut transaction = ledger.begin().map_err(ledger_error)?;
-    let request = LeaseRequest {
-        owner: call.owner(),
-        device: Some(device),
-        requested: requested_ips,
-        now: call.now,
-        boot_id: call.boot_id.clone(),
-    };
-    let leased = Leased { dns, ..lease(&mut transaction, &selection, &request)? };
-    let routes = leased.routes.iter().map(|route| kernel_route(route, &leased)).collect();
-    let addresses = leased.ips.iter().map(|ip| ip.address).collect();
-    let wanted = wanted(&original, selection.network, &call.environment.ifname, addresses, routes);
-    let record = Attachment {
-        device,
-        owner: call.owner(),
-        network: selection.network.name.clone(),
+    let attempt = Attempt {
+        call,
+        repairer: &repairer,
+        selection,
+        source,
         sandbox,
-        pod: call.pod(),
-        original: record::encode(&original)?,
-        wanted: record::encode(&wanted)?,
-        boot_id: call.boot_id.clone(),
-        created_at: call.now,
+        original: &original,
+        existing: existing.as_ref(),
     };
-    let write = |mut transaction: Transaction<'_>| {
-        transaction.remove_attachment(&record.owner)?;
-        transaction.insert_attachment(&record)?;
-        transaction.commit()
+    let promise = attempt.promise(&mut ledger)?;
+    let record = promise.record.clone();
+    let Promise { wanted, leased, .. } = match keep(&attempt, promise, &mut ledger, &mut access) {
+        Ok(kept) => kept,
+        Err(failure) => {
+            drop(access);
+            return Err(attempt.take_back(&mut ledger, &record, failure));
+        }
     };
-    write(transaction).map_err(ledger_error)?;
-
-    let converged = match existing {
-        Some(_) => access.converge(&wanted, OnRefusal::Stop),
-        // What the VF was before is what it was a moment ago.
-        None => access.converge_from(&original, &wanted, OnRefusal::Stop),
-    };
-    if let Err(error) = converged {
-        let failure = attachment_error(error);
-        drop(access);
-        return Err(match repairer.give_back(&mut ledger, &record, call.now).map_err(repair_error) {
-            Ok(()) => failure,
-            Err(second) => {
-                let details = format!("{}; and the VF could not be given back: {second}", failure.details);
-                failure.with_details(details)
-            }
-        });
-    }
     announce_when_carried(call, &mut access, &wanted);
     info!(%device, owner = %record.owner, network = record.network, "attached the VF");
-    Ok(result(call, &config, &wanted, &leased, &selection))
+    Ok(after(previous.unwrap_or_default(), result(call, &config, &wanted, &leased, &selection)))
+}
+
+/// Makes the VF what was promised of it.
+fn keep(
+    attempt: &Attempt<'_>,
+    promise: Promise,
+    ledger: &mut Ledger,
+    access: &mut VfAccess,
+) -> Result<Promise, CniError> {
+    let converged = match attempt.existing {
+        Some(_) => access.converge(&promise.wanted, OnRefusal::Stop),
+        // What the VF was before is what it was a moment ago.
+        None => access.converge_from(attempt.original, &promise.wanted, OnRefusal::Stop),
+    };
+    converged.map_err(attachment_error)?;
+    let Some(answered) = attempt.ask(ledger, &promise)? else { return Ok(promise) };
+    access.converge(&answered.wanted, OnRefusal::Stop).map_err(attachment_error)?;
+    Ok(answered)
 }
 
 /// The pod's network namespace; never the host's, into which nothing can be moved.
@@ -180,12 +168,12 @@ fn existing_record(
         )
         .with_details("it is free once that pod is gone; if the pod hangs, delete it"));
     }
-    repairer.give_back(ledger, &record, call.now).map_err(repair_error)?;
+    repairer.give_back(ledger, &record, call.now, &[]).map_err(repair_error)?;
     Ok(None)
 }
 
 fn observe_original(call: &Call<'_>, access: &mut VfAccess) -> Result<VfState, CniError> {
-    let original = access.observe().map_err(attachment_error)?;
+    let original = access.observe_unattached().map_err(attachment_error)?;
     let ifname = &call.environment.ifname;
     let exists = |what: &str| {
         Err(CniError::new(codes::INTERFACE_EXISTS, format!("the sandbox already has {what}"))
@@ -194,46 +182,16 @@ fn observe_original(call: &Call<'_>, access: &mut VfAccess) -> Result<VfState, C
     if access.sandbox_has_other(ifname).map_err(attachment_error)? {
         return exists(&format!("an interface {ifname}"));
     }
-    match original.link.place {
-        Place::Host => Ok(original),
-        Place::Sandbox => {
-            exists(&format!("the VF, as {}, and the ledger does not know how it came", original.link.name))
-        }
-    }
-}
-
-fn lease(
-    transaction: &mut Transaction<'_>,
-    selection: &Selection<'_>,
-    request: &LeaseRequest,
-) -> Result<Leased, CniError> {
-    match &selection.network.pool {
-        Some(pool) => zerobridge_ipam::lease(transaction, &selection.network.name, pool, request)
-            .map_err(CniError::from),
-        None => Ok(Leased { ips: Vec::new(), routes: Vec::new(), dns: Dns::default() }),
-    }
-}
-
-/// A route of the pool as the kernel takes it: without a next hop, the gateway of its family is meant.
-fn kernel_route(route: &zerobridge_proto::cni::Route, leased: &Leased) -> Route {
-    let same_family = |ip: &&Ip| ip.address.addr().is_ipv4() == route.dst.addr().is_ipv4();
-    Route {
-        destination: route.dst,
-        gateway: route.gw.or_else(|| leased.ips.iter().find(same_family)?.gateway),
-        table: route.table,
-        priority: route.priority,
-        mtu: route.mtu,
-        advmss: route.advmss,
-        scope: route.scope,
+    match original.link.as_ref().filter(|link| link.place == Place::Sandbox) {
+        Some(link) => exists(&format!("the VF, as {}, and the ledger does not know how it came", link.name)),
+        None => Ok(original),
     }
 }
 
 /// Neighbours that knew the addresses' last holder learn the new one. Failing to tell them fails nothing: their caches
 /// age.
 fn announce_when_carried(call: &Call<'_>, access: &mut VfAccess, wanted: &VfState) {
-    if wanted.addresses.is_empty() {
-        return;
-    }
+    let Some(link) = wanted.link.as_ref().filter(|_| !wanted.addresses.is_empty()) else { return };
     match access.wait_for_carrier(Instant::now() + CARRIER_PATIENCE) {
         Ok(true) => {}
         Ok(false) => {
@@ -246,7 +204,7 @@ fn announce_when_carried(call: &Call<'_>, access: &mut VfAccess, wanted: &VfStat
     }
     let Some(netns) = access.sandbox_netns() else { return };
     let addresses: Vec<_> = wanted.addresses.iter().map(ipnet::IpNet::addr).collect();
-    if let Err(error) = announce(netns, &wanted.link.name, &addresses) {
+    if let Err(error) = announce(netns, &link.name, &addresses) {
         warn!(%error, "the addresses are not announced");
     }
 }
@@ -259,14 +217,56 @@ fn result(
     selection: &Selection<'_>,
 ) -> AddResult {
     let sandbox = call.environment.netns.as_deref().map(|path| path.to_string_lossy().into_owned());
-    let link = &wanted.link;
+    let ifname = &call.environment.ifname;
+    let mtu = wanted.link.as_ref().map(|link| link.mtu);
     let interface =
-        Interface::of_device(&link.name, link.mac, link.mtu, &sandbox.unwrap_or_default(), selection.device);
+        Interface::of_device(ifname, wanted.mac(), mtu, &sandbox.unwrap_or_default(), selection.device);
     let on_interface = |ip: &Ip| Ip { interface: Some(0), ..ip.clone() };
     AddResult {
         interfaces: vec![interface],
         ips: leased.ips.iter().map(on_interface).collect(),
         routes: leased.routes.clone(),
         dns: if leased.dns.is_empty() { config.dns.clone() } else { leased.dns.clone() },
+    }
+}
+
+/// What the plugins before this one in the chain have made, and then this one's. Their interfaces keep their numbers.
+fn after(previous: AddResult, own: AddResult) -> AddResult {
+    let shift = previous.interfaces.len();
+    let shifted = |ip: Ip| Ip { interface: ip.interface.map(|number| number + shift), ..ip };
+    AddResult {
+        interfaces: [previous.interfaces, own.interfaces].concat(),
+        ips: [previous.ips, own.ips.into_iter().map(shifted).collect()].concat(),
+        routes: [previous.routes, own.routes].concat(),
+        dns: if own.dns.is_empty() { previous.dns } else { own.dns },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_came_before_in_the_chain_keeps_its_place() {
+        let decode = |value| AddResult::decode(&value).unwrap();
+        let previous = decode(json!({
+            "interfaces": [{"name": "cni0"}, {"name": "eth0", "sandbox": "/run/netns/x"}],
+            "ips": [{"address": "10.0.0.5/24", "interface": 1}],
+            "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["10.0.0.53"]},
+        }));
+        let own = decode(json!({
+            "interfaces": [{"name": "net1", "sandbox": "/run/netns/x"}],
+            "ips": [{"address": "10.1.0.5/24", "interface": 0}], "routes": [{"dst": "10.1.0.0/16"}],
+        }));
+        let both = decode(json!({
+            "interfaces": [{"name": "cni0"}, {"name": "eth0", "sandbox": "/run/netns/x"},
+                           {"name": "net1", "sandbox": "/run/netns/x"}],
+            "ips": [{"address": "10.0.0.5/24", "interface": 1}, {"address": "10.1.0.5/24", "interface": 2}],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.1.0.0/16"}], "dns": {"nameservers": ["10.0.0.53"]},
+        }));
+        assert_eq!(after(previous.clone(), own), both);
+        assert_eq!(after(previous.clone(), AddResult::default()), previous);
     }
 }

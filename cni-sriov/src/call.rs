@@ -1,12 +1,14 @@
 //! One call of the plugin: what the runtime said, where things are, and which moment it is.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use zerobridge_kernel::Sysfs;
 use zerobridge_ledger::{Ledger, Owner, Pod, UnixSeconds};
 use zerobridge_proto::cni::{CniError, Environment, NetworkConfig};
 
-use crate::config::Paths;
+use crate::config::{Ipam, Network, Paths, delegated_networks};
+use crate::delegate::Delegate;
 use crate::failure::ledger_error;
 use crate::repairer::Repairer;
 
@@ -19,8 +21,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Call<'a> {
     /// The environment variables.
     pub environment: &'a Environment,
+    /// All environment variables, as a delegated plugin gets them.
+    pub variables: &'a [(OsString, OsString)],
     /// Standard input.
     pub config: &'a NetworkConfig,
+    /// The same before it was read, as a delegated plugin gets it.
+    pub stdin: &'a [u8],
     /// Roots and directories.
     pub paths: Paths,
     /// The kernel's `boot_id`.
@@ -48,6 +54,20 @@ impl Call<'_> {
             name: args.pod_name()?.to_owned(),
             uid: args.pod_uid().map(str::to_owned),
         })
+    }
+
+    /// The IPAM plugin of `network`, when that is another program.
+    pub(crate) fn delegate(&self, network: &Network) -> Option<Delegate> {
+        match &network.ipam {
+            Some(Ipam::Delegated(plugin)) => Some(Delegate::of_call(self, &network.name, plugin)),
+            Some(Ipam::Own(_)) | None => None,
+        }
+    }
+
+    /// Every such program that the configuration names, whatever else is wrong with it.
+    pub(crate) fn delegates(&self) -> impl Iterator<Item = Delegate> {
+        let named = delegated_networks(self.config).into_iter();
+        named.map(|(network, plugin)| Delegate::of_call(self, &network, &plugin))
     }
 
     /// Opens the ledger.

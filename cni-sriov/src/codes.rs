@@ -20,3 +20,6 @@ pub const REFUSED: ErrorCode = ErrorCode::plugin(5);
 
 /// 106: an attachment is not as ADD left it.
 pub const DRIFTED: ErrorCode = ErrorCode::plugin(6);
+
+/// 107: another IPAM plugin ended without an answer, or without an address.
+pub const IPAM_FAILED: ErrorCode = ErrorCode::plugin(7);

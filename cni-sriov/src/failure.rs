@@ -1,7 +1,5 @@
 //! Which CNI code a failure has: some runtimes act on it, and people search for it.
 
-use std::error::Error;
-
 use zerobridge_ipam::IpamError;
 use zerobridge_kernel::{NetnsError, SysfsError};
 use zerobridge_ledger::LedgerError;
@@ -13,21 +11,38 @@ use crate::lock::LockError;
 use crate::record::RecordError;
 use crate::repairer::RepairError;
 
-/// An attachment's failure as the runtime is told it.
+/// An attachment's failure as the runtime is told it. Code 11 where a VF or a PF comes and goes: the next try finds it
+/// settled.
 pub(crate) fn attachment_error(error: AttachmentError) -> CniError {
-    let (code, subject): (ErrorCode, &dyn Error) = match &error {
+    match &error {
         AttachmentError::Sysfs { source: source @ SysfsError::NoSuchFunction { .. }, .. } => {
-            (codes::BAD_DEVICE, source)
+            CniError::from_chain(codes::BAD_DEVICE, source).with_details(
+                "if a pod was given it, its PF's VFs have been made anew since: delete the pod, so that it is given one that \
+                 there is",
+            )
         }
-        AttachmentError::NotAVf { .. } | AttachmentError::NoNetdev { .. } => (codes::BAD_DEVICE, &error),
-        // Between two moments of a VF or PF that comes and goes: the next try finds it settled.
-        AttachmentError::PfWithoutLink { .. } | AttachmentError::LinkLost { .. } => {
-            (ErrorCode::TRY_AGAIN_LATER, &error)
+        AttachmentError::NotAVf { .. }
+        | AttachmentError::NotANic { .. }
+        | AttachmentError::NoNetdev { .. }
+        | AttachmentError::DriverChanged { .. }
+        | AttachmentError::PfHasVfs { .. }
+        | AttachmentError::SeveralNetdevs { .. }
+        | AttachmentError::HostAddress { .. } => CniError::from_chain(codes::BAD_DEVICE, &error),
+        AttachmentError::NoSuchSetting { .. } => CniError::from_chain(ErrorCode::INVALID_CONFIG, &error),
+        AttachmentError::PfWithoutLink { .. }
+        | AttachmentError::LinkLost { .. }
+        | AttachmentError::Sysfs { source: SysfsError::Unlinked { .. }, .. } => {
+            CniError::from_chain(ErrorCode::TRY_AGAIN_LATER, &error)
         }
-        AttachmentError::Rtnl { .. } | AttachmentError::NotConverged { .. } => (codes::REFUSED, &error),
-        AttachmentError::Sysfs { .. } | AttachmentError::Netns { .. } => (ErrorCode::IO, &error),
-    };
-    CniError::from_chain(code, subject)
+        error if error.is_transient() => CniError::from_chain(ErrorCode::TRY_AGAIN_LATER, error),
+        AttachmentError::Rtnl { .. }
+        | AttachmentError::NotConverged { .. }
+        | AttachmentError::SettingRefused { .. }
+        | AttachmentError::Sysfs { source: SysfsError::Write { .. }, .. } => {
+            CniError::from_chain(codes::REFUSED, &error)
+        }
+        AttachmentError::Sysfs { .. } | AttachmentError::Netns { .. } => CniError::from_chain(ErrorCode::IO, &error),
+    }
 }
 
 /// A ledger's failure as the runtime is told it; the same as when the IPAM plugin tells it.
@@ -58,6 +73,7 @@ pub(crate) fn repair_error(error: RepairError) -> CniError {
         // Not gone, which would be no error, but out of reach.
         RepairError::Sandbox(error) => CniError::from_chain(ErrorCode::IO, &error),
         RepairError::Vf(error) => attachment_error(error),
+        RepairError::Ipam(error) => error,
     }
 }
 
@@ -66,4 +82,14 @@ pub(crate) fn netns_error(error: NetnsError) -> CniError {
     // Code 3 tells the runtime that there is nothing left to DEL.
     let code = if error.is_gone() { ErrorCode::UNKNOWN_CONTAINER } else { ErrorCode::IO };
     CniError::from_chain(code, &error)
+}
+
+/// Success when all succeed; else the first failure, with the others among its details. All are tried.
+pub(crate) fn all(outcomes: impl IntoIterator<Item = Result<(), CniError>>) -> Result<(), CniError> {
+    let failures: Vec<CniError> = outcomes.into_iter().filter_map(Result::err).collect();
+    let Some((first, rest)) = failures.split_first() else { return Ok(()) };
+    let mut details = vec![first.details.clone()];
+    details.extend(rest.iter().map(ToString::to_string));
+    details.retain(|text| !text.is_empty());
+    Err(first.clone().with_details(details.join("; ")))
 }

@@ -15,13 +15,18 @@ mod check;
 pub mod codes;
 mod config;
 mod del;
+mod delegate;
 mod failure;
 mod gc;
 mod lock;
 mod log;
 mod plugin;
 mod pod_resources;
+mod promise;
 mod record;
+#[cfg(test)]
+#[path = "../tests/node/recording_ipam.rs"]
+mod recording_ipam;
 mod repairer;
 mod selection;
 mod status;

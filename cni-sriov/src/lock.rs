@@ -91,6 +91,7 @@ mod tests {
         assert!(error.to_string().contains("ADD of eth0 of container c1"), "{error}");
         VfLock::acquire(&run_dir, "0000:01:10.2".parse().unwrap(), "other VF", Duration::ZERO).unwrap();
         drop(held);
-        VfLock::acquire(&run_dir, device, "second", Duration::ZERO).unwrap();
+        // A process that another test is just starting holds the file open until it runs its program.
+        VfLock::acquire(&run_dir, device, "second", Duration::from_secs(10)).unwrap();
     }
 }

@@ -43,16 +43,29 @@ fn answer<K: AsRef<OsStr>, V: Into<OsString>>(
     stdin: &[u8],
     now: SystemTime,
 ) -> Result<Option<Box<dyn Display>>, CniError> {
-    let environment = Environment::parse(variables)?;
+    let variables: Vec<(OsString, OsString)> =
+        variables.into_iter().map(|(name, value)| (name.as_ref().to_owned(), value.into())).collect();
+    let environment = Environment::parse(variables.iter().map(|(name, value)| (name, value)))?;
     if environment.command == Command::Version {
         return Ok(Some(Box::new(version_answer(stdin))));
     }
     let config = NetworkConfig::decode(stdin)?;
-    log::start(&config)?;
+    // A pod whose ADD failed on a bad value is deleted with the same configuration, and must be able to go away.
+    let lenient = environment.command == Command::Del;
+    log::start(&config).or_else(|error| if lenient { Ok(()) } else { Err(error) })?;
     environment.command.require(config.version)?;
     let boot_id = boot_id(Path::new("/proc")).map_err(|error| CniError::from_chain(ErrorCode::IO, &error))?;
-    let paths = Paths::parse(&config)?;
-    let call = Call { environment: &environment, config: &config, paths, boot_id, now: now.into() };
+    let paths =
+        Paths::parse(&config).or_else(|error| if lenient { Ok(Paths::default()) } else { Err(error) })?;
+    let call = Call {
+        environment: &environment,
+        variables: &variables,
+        config: &config,
+        stdin,
+        paths,
+        boot_id,
+        now: now.into(),
+    };
     match environment.command {
         Command::Add => {
             let result = add(&call)?;

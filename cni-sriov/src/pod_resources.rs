@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
-use tonic::transport::{Endpoint, Error as TransportError};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint, Error as TransportError};
 use zerobridge_proto::podresources::{
-    DIRECTORY, ListPodResourcesRequest, MAX_MESSAGE_BYTES, PodResources, PodResourcesListerClient, SOCKET,
+    AllocatableResourcesRequest, DIRECTORY, ListPodResourcesRequest, MAX_MESSAGE_BYTES, PodResources,
+    PodResourcesListerClient, SOCKET,
 };
 
 /// How long the kubelet may take while a pod waits. It answers in milliseconds; one that is starting does not answer at all.
@@ -63,10 +65,7 @@ pub(crate) fn devices_of_pod(
     namespace: &str,
     name: &str,
 ) -> Result<Option<Vec<AllocatedDevice>>, PodResourcesError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|source| PodResourcesError::Runtime { path: socket(kubelet_root), source })?;
-    let pods = runtime.block_on(list_pod_resources(kubelet_root, PATIENCE))?;
+    let pods = runtime(kubelet_root)?.block_on(list_pod_resources(kubelet_root, PATIENCE))?;
     Ok(devices_among(&pods, namespace, name))
 }
 
@@ -80,15 +79,43 @@ pub async fn list_pod_resources(
     patience: Duration,
 ) -> Result<Vec<PodResources>, PodResourcesError> {
     let path = socket(kubelet_root);
-    let connect_error = |source| PodResourcesError::Connect { path: path.clone(), source };
+    let answer = client(&path, patience).await?.list(ListPodResourcesRequest {}).await;
+    let answer = answer.map_err(|status| PodResourcesError::List { path, source: Box::new(status) })?;
+    Ok(answer.into_inner().pod_resources)
+}
+
+/// The healthy devices of `resource` that the kubelet gives or has given to pods.
+///
+/// # Errors
+/// [`PodResourcesError`].
+pub(crate) fn allocatable_devices(
+    kubelet_root: &Path,
+    resource: &str,
+) -> Result<Vec<String>, PodResourcesError> {
+    let path = socket(kubelet_root);
+    let answer = runtime(kubelet_root)?.block_on(async {
+        let answer =
+            client(&path, PATIENCE).await?.get_allocatable_resources(AllocatableResourcesRequest {}).await;
+        answer.map_err(|status| PodResourcesError::List { path, source: Box::new(status) })
+    })?;
+    let devices = answer.into_inner().devices.into_iter().filter(|devices| devices.resource_name == resource);
+    Ok(devices.flat_map(|devices| devices.device_ids).collect())
+}
+
+async fn client(
+    path: &Path,
+    patience: Duration,
+) -> Result<PodResourcesListerClient<Channel>, PodResourcesError> {
+    let connect_error = |source| PodResourcesError::Connect { path: path.to_owned(), source };
     let endpoint = Endpoint::from_shared(format!("unix://{}", path.display())).map_err(connect_error)?;
     let channel =
         endpoint.connect_timeout(patience).timeout(patience).connect().await.map_err(connect_error)?;
-    let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let answer = client.list(ListPodResourcesRequest {}).await;
-    let answer =
-        answer.map_err(|status| PodResourcesError::List { path: path.clone(), source: Box::new(status) })?;
-    Ok(answer.into_inner().pod_resources)
+    Ok(PodResourcesListerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+fn runtime(kubelet_root: &Path) -> Result<Runtime, PodResourcesError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| PodResourcesError::Runtime { path: socket(kubelet_root), source })
 }
 
 fn socket(kubelet_root: &Path) -> PathBuf {

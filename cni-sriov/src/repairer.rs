@@ -12,8 +12,10 @@ use tracing::{info, warn};
 use zerobridge_kernel::{Netns, NetnsError, NetnsId, Sysfs, SysfsError};
 use zerobridge_ledger::{Attachment, Ledger, LedgerError, UnixSeconds};
 use zerobridge_proto::PciAddress;
+use zerobridge_proto::cni::{CniError, Command};
 
-use crate::attachment::{AttachmentError, OnRefusal, VfAccess};
+use crate::attachment::{AttachmentError, VfAccess};
+use crate::delegate::Delegate;
 use crate::lock::{LockError, VfLock};
 use crate::record::{self, RecordError};
 
@@ -51,6 +53,9 @@ pub enum RepairError {
     /// The VF is out of reach, or the kernel refused.
     #[error(transparent)]
     Vf(#[from] AttachmentError),
+    /// The VF is as it was before, but the IPAM plugin that gave the addresses does not take them back.
+    #[error(transparent)]
+    Ipam(CniError),
 }
 
 impl Repairer {
@@ -65,37 +70,53 @@ impl Repairer {
         record: &Attachment,
         now: UnixSeconds,
     ) -> Result<bool, RepairError> {
-        self.end_if(ledger, record.device, now, |current| current == record)
+        self.end_if(ledger, record.device, now, &[], |current| current == record)
     }
 
     /// Locks a VF and ends its attachment if that is, now that nobody else can change it, still the one that is meant.
+    /// `delegates` is as for [`give_back`](Self::give_back).
     pub(crate) fn end_if(
         &self,
         ledger: &mut Ledger,
         device: PciAddress,
         now: UnixSeconds,
+        delegates: &[Delegate],
         is_meant: impl Fn(&Attachment) -> bool,
     ) -> Result<bool, RepairError> {
         let _lock = self.lock(device)?;
         match ledger.attachment_of_device(device)? {
-            Some(current) if is_meant(&current) => self.give_back(ledger, &current, now).map(|()| true),
+            Some(current) if is_meant(&current) => {
+                self.give_back(ledger, &current, now, delegates).map(|()| true)
+            }
             _ => Ok(false),
         }
     }
 
     /// Brings the VF of `record` back to what it was and forgets the record. The caller holds the VF's lock.
+    ///
+    /// Of `delegates`, the IPAM plugins of the caller's own configuration, that of the record's network is told to give its
+    /// addresses up. The one that the record names is told by what the ledger kept of its ADD, unless it is the same.
     pub(crate) fn give_back(
         &self,
         ledger: &mut Ledger,
         record: &Attachment,
         now: UnixSeconds,
+        delegates: &[Delegate],
     ) -> Result<(), RepairError> {
         let device = record.device;
+        let recorded = record::delegation(record)?;
+        let given = delegates.iter().find(|delegate| delegate.network() == record.network);
+        let recorded = recorded.filter(|recorded| !given.is_some_and(|given| given.is_that_of(recorded)));
         if record.boot_id == self.boot_id {
             self.restore(record)?;
         } else {
             // Its VF was made anew by this boot, so what it was before is as gone as the pod.
             info!(%device, owner = %record.owner, "forget an attachment of an earlier boot");
+        }
+        // Only now, as below. The record stays until the plugin has done it: nobody else would know whom to ask.
+        let recorded = recorded.map(|recorded| Delegate::of_record(&recorded, &record.owner));
+        for delegate in given.into_iter().chain(&recorded) {
+            delegate.forward(Command::Del).map_err(RepairError::Ipam)?;
         }
         let mut transaction = ledger.begin()?;
         transaction.remove_attachment(&record.owner)?;
@@ -131,16 +152,8 @@ impl Repairer {
         let device = record.device;
         let original = record::original(record)?;
         let sandbox = self.sandbox_of(record)?;
-        let restored = VfAccess::open(&self.sysfs, device, sandbox).and_then(|mut access| {
-            match access.converge(&original, OnRefusal::GoOn) {
-                // The driver was changed under the pod: no netdev is left to restore, but the PF still has its settings.
-                Err(error @ AttachmentError::NoNetdev { .. }) => {
-                    warn!(%device, %error, "restore only what the PF imposes");
-                    access.restore_admin(&original.admin)
-                }
-                other => other,
-            }
-        });
+        let restored =
+            VfAccess::open(&self.sysfs, device, sandbox).and_then(|mut access| access.restore(&original));
         match restored {
             Err(AttachmentError::Sysfs { source: SysfsError::NoSuchFunction { .. }, .. }) => {
                 warn!(%device, "the VF no longer exists; there is nothing to restore");

@@ -107,12 +107,13 @@ mod tests {
             name: format!("net{number}"),
             resource_name: resource.map(str::to_owned),
             settings: VfSettings::default(),
-            pool: None,
+            ipam: None,
         };
         Config {
             device: None,
             networks: resources.iter().enumerate().map(network).collect(),
             dns: Default::default(),
+            ready_when_full: false,
         }
     }
 

@@ -33,7 +33,7 @@ pub struct LeaseRequest {
 }
 
 /// What a container gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leased {
     /// One address from each set, with its subnet's prefix length and gateway, and without an interface.
     pub ips: Vec<Ip>,

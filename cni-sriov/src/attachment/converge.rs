@@ -1,23 +1,32 @@
 //! Making it so: one operation, and as many as it takes.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tracing::debug;
-use zerobridge_kernel::{LinkChange, VfAdmin, enable_ipv6};
+use tracing::{debug, warn};
+use zerobridge_kernel::{LinkChange, VfAdminChange, enable_ipv6};
+use zerobridge_proto::Mac;
 
-use super::access::VfAccess;
-use super::diff::{Operation, admin_diff, diff};
-use super::error::AttachmentError;
+use super::access::{PfPort, VfAccess};
+use super::diff::{Operation, diff};
+use super::error::{AttachmentError, SettingRefusal};
+use super::setting;
 use super::state::{Place, VfState};
 
-/// How often is looked again after something was done. Drivers that apply an address in their own time (iavf asks its PF
-/// and answers before it has the reply) need a second look, hardly ever a third.
+/// How often is looked again after something was done.
 const ROUNDS: u32 = 5;
+
+/// How often when a driver says that it is busy, or an address is on its way: with the pauses between, some 2.5 s. A VF
+/// that i40e or ice resets is back within one.
+const PATIENT_ROUNDS: u32 = 9;
 
 /// The first pause between two rounds; it doubles.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a VF's driver may take to come back with the address that its PF's imposed. Longer is no failure yet: then the
+/// address is set.
+const MAC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to do when the kernel refuses an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,55 +58,77 @@ impl VfAccess {
         on_refusal: OnRefusal,
     ) -> Result<(), AttachmentError> {
         let mut missing = diff(observed, wanted);
-        let mut refusal = None;
+        let mut refusal: Option<AttachmentError> = None;
         let mut pause = PAUSE;
-        for round in 0..ROUNDS {
-            if missing.is_empty() {
-                return Ok(());
-            }
+        let (mut round, mut rounds) = (0, ROUNDS);
+        while !missing.is_empty() && round < rounds {
             if round > 0 {
                 thread::sleep(pause);
                 pause *= 2;
             }
             for operation in &missing {
                 debug!(device = %self.device, ?operation, round, "apply");
-                match self.apply(operation) {
+                match self.apply(operation, on_refusal) {
                     Ok(()) => {}
+                    // What follows was put behind this one for a reason, so all of it waits.
+                    Err(error) if error.is_transient() => {
+                        (refusal, rounds) = (Some(error), PATIENT_ROUNDS);
+                        break;
+                    }
                     Err(error) if on_refusal == OnRefusal::Stop => return Err(error),
                     Err(error) => refusal = refusal.or(Some(error)),
                 }
             }
-            missing = diff(&self.observe()?, wanted);
+            missing = diff(&self.look()?, wanted);
+            if missing.iter().all(concerns_address) {
+                rounds = PATIENT_ROUNDS;
+            }
+            round += 1;
         }
         if missing.is_empty() {
             return Ok(());
         }
         let source = refusal.map(Box::new);
-        Err(AttachmentError::NotConverged { device: self.device, rounds: ROUNDS, missing, source })
+        Err(AttachmentError::NotConverged { device: self.device, rounds: round, missing, source })
     }
 
-    /// Restores what the PF imposes, for a VF whose netdev is out of reach.
+    /// Brings the device back to what it was, as far as that can be done; see [`VfState::within_reach_of`].
     ///
     /// # Errors
-    /// What the kernel refuses.
-    pub fn restore_admin(&mut self, wanted: &VfAdmin) -> Result<(), AttachmentError> {
-        let device = self.device;
-        let rtnl_error = AttachmentError::rtnl(device);
-        let observed = self.host.vf_admin(self.pf, self.index).map_err(rtnl_error)?;
-        let observed = observed.ok_or(AttachmentError::NotAVf { device })?;
-        match admin_diff(&observed, wanted) {
-            Some(change) => self.host.change_vf_admin(self.pf, self.index, &change).map_err(rtnl_error),
-            None => Ok(()),
+    /// As [`converge`](Self::converge).
+    pub fn restore(&mut self, original: &VfState) -> Result<(), AttachmentError> {
+        let observed = self.look()?;
+        let reachable = original.within_reach_of(&observed);
+        if reachable != *original {
+            let (was, is) = (&original.driver, &observed.driver);
+            warn!(device = %self.device, ?was, ?is, "the driver was changed; restore what the PF imposes");
         }
+        self.converge_from(&observed, &reachable, OnRefusal::GoOn)
     }
 
     /// Performs one operation on the netdev as it was last observed.
-    fn apply(&mut self, operation: &Operation) -> Result<(), AttachmentError> {
+    fn apply(&mut self, operation: &Operation, on_refusal: OnRefusal) -> Result<(), AttachmentError> {
         let device = self.device;
         let rtnl_error = AttachmentError::rtnl(device);
+        let sysfs_error = AttachmentError::sysfs(device);
         match operation {
-            Operation::ChangeAdmin(change) => {
-                self.host.change_vf_admin(self.pf, self.index, change).map_err(rtnl_error)
+            Operation::ChangeAdmin(change) => self.change_admin(change, on_refusal),
+            Operation::AllowVlans(trunk) => {
+                self.sysfs.allow_vlans(self.port()?.vf, trunk).map_err(sysfs_error)
+            }
+            Operation::ForbidVlans(trunk) => {
+                self.sysfs.forbid_vlans(self.port()?.vf, trunk).map_err(sysfs_error)
+            }
+            Operation::AwaitMac(mac) => self.await_mac(*mac),
+            Operation::Rebind { .. } => Err(AttachmentError::DriverChanged { device }),
+            Operation::SetAlias(alias) => {
+                self.change(&LinkChange { alias: Some(alias), ..LinkChange::default() })
+            }
+            Operation::SetAllMulticast(on) => {
+                self.change(&LinkChange { all_multicast: Some(*on), ..LinkChange::default() })
+            }
+            Operation::SetPromiscuous(on) => {
+                self.change(&LinkChange { promiscuous: Some(*on), ..LinkChange::default() })
             }
             Operation::Move { to, name, mtu } => self.relocate(*to, name, *mtu),
             Operation::SetMac(mac) => self.change(&LinkChange { mac: Some(*mac), ..LinkChange::default() }),
@@ -124,6 +155,50 @@ impl VfAccess {
         }
     }
 
+    fn port(&self) -> Result<PfPort, AttachmentError> {
+        self.port.ok_or(AttachmentError::NotAVf { device: self.device })
+    }
+
+    /// Asks for everything in one request. When that is refused, it is asked for one by one: so the refused setting is
+    /// known by name, and those behind it are not lost where the rest is to go on.
+    fn change_admin(&mut self, change: &VfAdminChange, on_refusal: OnRefusal) -> Result<(), AttachmentError> {
+        let device = self.device;
+        let PfPort { vf, link } = self.port()?;
+        let Err(refused) = self.host.change_vf_admin(link, vf.index, change) else { return Ok(()) };
+        if refused.errno().is_none() {
+            return Err(AttachmentError::Rtnl { device, source: refused });
+        }
+        let mut first = None;
+        for setting in setting::each(change) {
+            let Err(source) = self.host.change_vf_admin(link, vf.index, &setting.change) else { continue };
+            let driver = self.sysfs.driver_of(vf.pf).ok().flatten();
+            let driver = driver.unwrap_or_else(|| "(none)".to_owned());
+            let (key, value) = (setting.key, setting.value);
+            let refusal = SettingRefusal { device, pf: vf.pf, driver, key, value, source };
+            let error = AttachmentError::SettingRefused(Box::new(refusal));
+            if on_refusal == OnRefusal::Stop {
+                return Err(error);
+            }
+            first = first.or(Some(error));
+        }
+        // Each alone was accepted: then all of them are there.
+        first.map_or(Ok(()), Err)
+    }
+
+    fn await_mac(&mut self, mac: Mac) -> Result<(), AttachmentError> {
+        let device = self.device;
+        let deadline = Instant::now() + MAC_PATIENCE;
+        loop {
+            let (rtnl, index) = self.side()?;
+            let link = rtnl.link_by_index(index).map_err(AttachmentError::rtnl(device))?;
+            let arrived = link.ok_or(AttachmentError::LinkLost { device })?.mac == Some(mac);
+            if arrived || Instant::now() >= deadline {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
     fn change(&mut self, change: &LinkChange<'_>) -> Result<(), AttachmentError> {
         let device = self.device;
         let (rtnl, index) = self.side()?;
@@ -145,7 +220,7 @@ impl VfAccess {
         from.change_link(index, &change).map_err(rtnl_error)?;
         let link = into.link_by_name(name).map_err(rtnl_error)?.ok_or_else(lost)?;
         self.link = Some((to, link.index));
-        Ok(())
+        if to == Place::Host { self.find_port(self.port.map(|port| port.vf)) } else { Ok(()) }
     }
 
     /// Some runtimes start a namespace with IPv6 off, where an IPv6 address is refused.
@@ -157,5 +232,14 @@ impl VfAccess {
         let link = link.map_err(AttachmentError::rtnl(device))?;
         let link = link.ok_or(AttachmentError::LinkLost { device })?;
         enable_ipv6(&sandbox.netns, &link.name).map_err(|source| AttachmentError::Netns { device, source })
+    }
+}
+
+/// Whether an operation is about a VF's address, which some drivers take over in their own time.
+fn concerns_address(operation: &Operation) -> bool {
+    match operation {
+        Operation::SetMac(_) | Operation::AwaitMac(_) => true,
+        Operation::ChangeAdmin(change) => VfAdminChange { mac: None, ..*change } == VfAdminChange::default(),
+        _ => false,
     }
 }

@@ -4,15 +4,16 @@
 //!
 //! * into a pod: VLAN, spoof check and addresses are set while the VF is still on the host, so that a pod never sees
 //!   an untagged wire; out of a pod: the VF leaves first, so that the pod loses it before its isolation is lifted;
-//! * a VF driver that has been given an admin MAC by its PF keeps its old address until it is bound again, and drops
-//!   everything meanwhile (igbvf); one that already has an imposed address refuses another (igbvf, iavf). So an
-//!   address changes in three steps: lift the imposed one, set the VF's own, impose the new one;
+//! * an address changes as the VF's driver demands, see [`mac`];
+//! * a tag that the NIC inserts and a list of tags that the VF gives exclude each other, so the list is shortened before
+//!   the tag changes and lengthened after;
 //! * addresses before the link goes up, routes after, because the kernel refuses a route by a link that is down.
 
 use ipnet::IpNet;
-use zerobridge_kernel::{Route, VfAdmin, VfAdminChange};
+use zerobridge_kernel::{Route, VfAdmin, VfAdminChange, VlanTrunk};
 use zerobridge_proto::Mac;
 
+use super::mac;
 use super::state::{LinkState, Place, VfState};
 
 /// One request to the kernel.
@@ -20,8 +21,14 @@ use super::state::{LinkState, Place, VfState};
 pub enum Operation {
     /// Change admin state through the PF.
     ChangeAdmin(VfAdminChange),
+    /// Let more VLANs through with the VF's own tags.
+    AllowVlans(VlanTrunk),
+    /// Let these VLANs through no more.
+    ForbidVlans(VlanTrunk),
     /// Set the netdev's own address.
     SetMac(Mac),
+    /// Wait until the netdev's driver has taken this address from the PF's.
+    AwaitMac(Mac),
     /// Move the netdev, under its new name and with its new MTU.
     Move {
         /// Where to.
@@ -39,55 +46,76 @@ pub enum Operation {
     AddAltName(String),
     /// Take an alternative name away.
     DeleteAltName(String),
+    /// Write down something about it, or nothing.
+    SetAlias(String),
+    /// Let it take frames for every multicast group, or no more.
+    SetAllMulticast(bool),
+    /// Let it take every frame, or no more.
+    SetPromiscuous(bool),
     /// Set it up or down.
     SetUp(bool),
     /// Give it an address.
     AddAddress(IpNet),
     /// Add a route by it.
     AddRoute(Route),
+    /// Bind the device to the driver that it had, because a netdev is missing or should not be there. Only who changed the
+    /// driver can say whether that is right, so nobody here does it.
+    Rebind {
+        /// The driver, when it is known.
+        driver: Option<String>,
+    },
 }
 
 /// The operations that lead from `observed` to `wanted`, in order; empty when nothing is missing.
 #[must_use]
 pub fn diff(observed: &VfState, wanted: &VfState) -> Vec<Operation> {
     let mut operations = Vec::new();
-    if wanted.link.place == Place::Sandbox {
-        admin_and_mac(observed, wanted, &mut operations);
-        place_and_name(&observed.link, &wanted.link, &mut operations);
+    let (now, then) = match (&observed.link, &wanted.link) {
+        (Some(now), Some(then)) => (now, then),
+        (now, then) => {
+            administer(observed, wanted, &mut operations);
+            if now.is_some() != then.is_some() {
+                operations.push(Operation::Rebind { driver: wanted.driver.clone() });
+            }
+            return operations;
+        }
+    };
+    if then.place == Place::Sandbox {
+        administer(observed, wanted, &mut operations);
+        place_and_name(now, then, &mut operations);
     } else {
-        place_and_name(&observed.link, &wanted.link, &mut operations);
-        alt_names(&observed.link, &wanted.link, &mut operations);
-        admin_and_mac(observed, wanted, &mut operations);
+        place_and_name(now, then, &mut operations);
+        notes(now, then, &mut operations);
+        administer(observed, wanted, &mut operations);
     }
-    addresses_and_routes(observed, wanted, &mut operations);
+    reception(now, then, &mut operations);
+    addresses_and_routes(observed, wanted, (now, then), &mut operations);
     operations
 }
 
-/// What leads from one admin state to another when there is no netdev whose address would have to follow.
-#[must_use]
-pub(super) fn admin_diff(observed: &VfAdmin, wanted: &VfAdmin) -> Option<VfAdminChange> {
-    let mac = (observed.mac != wanted.mac).then_some(wanted.mac);
-    let change = VfAdminChange { mac, ..admin_change(observed, wanted) };
-    (change != VfAdminChange::default()).then_some(change)
-}
-
-fn admin_and_mac(observed: &VfState, wanted: &VfState, operations: &mut Vec<Operation>) {
-    let mut change = admin_change(&observed.admin, &wanted.admin);
-    if observed.link.mac == wanted.link.mac {
-        change.mac = (observed.admin.mac != wanted.admin.mac).then_some(wanted.admin.mac);
-    } else {
-        change.mac = (!observed.admin.mac.is_zero()).then_some(Mac::ZERO);
-    }
-    if change != VfAdminChange::default() {
-        operations.push(Operation::ChangeAdmin(change));
-    }
-    if observed.link.mac != wanted.link.mac {
-        operations.push(Operation::SetMac(wanted.link.mac));
-        if !wanted.admin.mac.is_zero() {
-            let mac = Some(wanted.admin.mac);
-            operations.push(Operation::ChangeAdmin(VfAdminChange { mac, ..VfAdminChange::default() }));
+/// Everything that the PF is asked, and the address of the netdev, which depends on it.
+fn administer(observed: &VfState, wanted: &VfState, operations: &mut Vec<Operation>) {
+    let [forbidden, allowed] = trunk_change(observed.vlan_trunk.as_ref(), wanted.vlan_trunk.as_ref());
+    operations.extend(forbidden.map(Operation::ForbidVlans));
+    let macs = observed.link.as_ref().zip(wanted.link.as_ref()).map(|(now, then)| (now.mac, then.mac));
+    match (observed.admin.as_ref().zip(wanted.admin.as_ref()), macs) {
+        (Some((now, then)), Some((carried, to_carry))) => {
+            let change = admin_change(now, then);
+            let driver = observed.driver.as_deref();
+            operations.extend(mac::operations(driver, (now, carried), (then, to_carry), change));
         }
+        (Some((now, then)), None) => {
+            let mac = (now.mac != then.mac).then_some(then.mac);
+            let change = VfAdminChange { mac, ..admin_change(now, then) };
+            let differs = change != VfAdminChange::default();
+            operations.extend(differs.then_some(Operation::ChangeAdmin(change)));
+        }
+        (None, Some((carried, to_carry))) if carried != to_carry => {
+            operations.push(Operation::SetMac(to_carry));
+        }
+        (None, _) => {}
     }
+    operations.extend(allowed.map(Operation::AllowVlans));
 }
 
 /// What differs of the admin state but for the address.
@@ -101,6 +129,12 @@ fn admin_change(observed: &VfAdmin, wanted: &VfAdmin) -> VfAdminChange {
         link_state: (observed.link_state != wanted.link_state).then_some(wanted.link_state),
         tx_rate: (rate(observed) != rate(wanted)).then_some(rate(wanted)),
     }
+}
+
+/// What must go from a list of VLANs, and what must come.
+fn trunk_change(observed: Option<&VlanTrunk>, wanted: Option<&VlanTrunk>) -> [Option<VlanTrunk>; 2] {
+    let Some((now, then)) = observed.zip(wanted) else { return [None, None] };
+    [now.without(then), then.without(now)].map(|change| Some(change).filter(|change| !change.is_empty()))
 }
 
 fn place_and_name(observed: &LinkState, wanted: &LinkState, operations: &mut Vec<Operation>) {
@@ -120,21 +154,39 @@ fn place_and_name(observed: &LinkState, wanted: &LinkState, operations: &mut Vec
     operations.extend(mtu.map(Operation::SetMtu));
 }
 
-fn alt_names(observed: &LinkState, wanted: &LinkState, operations: &mut Vec<Operation>) {
+fn notes(observed: &LinkState, wanted: &LinkState, operations: &mut Vec<Operation>) {
     let extra = observed.alt_names.difference(&wanted.alt_names).filter(|name| **name != wanted.name);
     operations.extend(extra.cloned().map(Operation::DeleteAltName));
     let missing = wanted.alt_names.difference(&observed.alt_names);
     operations.extend(missing.cloned().map(Operation::AddAltName));
+    let alias = wanted.alias.as_ref().filter(|alias| observed.alias.as_ref() != Some(*alias));
+    operations.extend(alias.cloned().map(Operation::SetAlias));
 }
 
-fn addresses_and_routes(observed: &VfState, wanted: &VfState, operations: &mut Vec<Operation>) {
+/// In the pod, only what is missing: a later plugin may have asked for more.
+fn reception(observed: &LinkState, wanted: &LinkState, operations: &mut Vec<Operation>) {
+    let differs = |now: bool, then: bool| now != then && (then || wanted.place == Place::Host);
+    if differs(observed.all_multicast, wanted.all_multicast) {
+        operations.push(Operation::SetAllMulticast(wanted.all_multicast));
+    }
+    if differs(observed.promiscuous, wanted.promiscuous) {
+        operations.push(Operation::SetPromiscuous(wanted.promiscuous));
+    }
+}
+
+fn addresses_and_routes(
+    observed: &VfState,
+    wanted: &VfState,
+    (now, then): (&LinkState, &LinkState),
+    operations: &mut Vec<Operation>,
+) {
     // A netdev that changes its namespace is closed by the kernel and loses what it had.
-    let stays = observed.link.place == wanted.link.place;
+    let stays = now.place == then.place;
     let has_address = |address: &&IpNet| !(stays && observed.addresses.contains(address));
     let has_route = |route: &&Route| !(stays && observed.routes.iter().any(|other| other.leads_like(route)));
     operations.extend(wanted.addresses.iter().filter(has_address).copied().map(Operation::AddAddress));
-    if wanted.link.up != (stays && observed.link.up) {
-        operations.push(Operation::SetUp(wanted.link.up));
+    if then.up != (stays && now.up) {
+        operations.push(Operation::SetUp(then.up));
     }
     operations.extend(wanted.routes.iter().filter(has_route).cloned().map(Operation::AddRoute));
 }
@@ -142,9 +194,10 @@ fn addresses_and_routes(observed: &VfState, wanted: &VfState, operations: &mut V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attachment::model::{at_home, in_pod, operate};
+    use crate::attachment::model::{Modelled, any_state, at_home, in_pod, whole_function, with_vfio};
     use Operation::{
-        AddAddress, AddAltName, AddRoute, ChangeAdmin, DeleteAltName, Move, Rename, SetMac, SetUp,
+        AddAddress, AddAltName, AddRoute, AwaitMac, ChangeAdmin, DeleteAltName, Move, Rebind, Rename,
+        SetAlias, SetAllMulticast, SetMac, SetPromiscuous, SetUp,
     };
     use proptest::prelude::*;
 
@@ -152,6 +205,18 @@ mod tests {
         let mut all = VfAdminChange::default();
         change(&mut all);
         ChangeAdmin(all)
+    }
+
+    fn admin_of(state: &VfState) -> VfAdmin {
+        state.admin.unwrap()
+    }
+
+    fn link_of(state: &VfState) -> LinkState {
+        state.link.clone().unwrap()
+    }
+
+    fn with_driver(driver: &str, state: VfState) -> VfState {
+        VfState { driver: Some(driver.to_owned()), ..state }
     }
 
     #[test]
@@ -165,12 +230,12 @@ mod tests {
         let wanted = in_pod();
         let expected = [
             admin(|change| {
-                change.vlan = Some(wanted.admin.vlan);
-                change.spoof_check = Some(wanted.admin.spoof_check);
+                change.vlan = Some(admin_of(&wanted).vlan);
+                change.spoof_check = Some(admin_of(&wanted).spoof_check);
                 change.mac = Some(Mac::ZERO);
             }),
-            SetMac(wanted.link.mac),
-            admin(|change| change.mac = Some(wanted.admin.mac)),
+            SetMac(link_of(&wanted).mac),
+            admin(|change| change.mac = Some(admin_of(&wanted).mac)),
             Move { to: Place::Sandbox, name: "eth0".to_owned(), mtu: Some(9000) },
             AddAddress(wanted.addresses[0]),
             SetUp(true),
@@ -183,28 +248,34 @@ mod tests {
     fn out_of_a_pod_the_move_comes_before_the_vlan_is_lifted() {
         let (home, pod) = (at_home(), in_pod());
         let expected = [
-            Move { to: Place::Host, name: home.link.name.clone(), mtu: Some(home.link.mtu) },
+            Move { to: Place::Host, name: link_of(&home).name, mtu: Some(link_of(&home).mtu) },
             admin(|change| {
-                change.vlan = Some(home.admin.vlan);
-                change.spoof_check = Some(home.admin.spoof_check);
+                change.vlan = Some(admin_of(&home).vlan);
+                change.spoof_check = Some(admin_of(&home).spoof_check);
                 change.mac = Some(Mac::ZERO);
             }),
-            SetMac(home.link.mac),
-            admin(|change| change.mac = Some(home.admin.mac)),
+            SetMac(link_of(&home).mac),
+            admin(|change| change.mac = Some(admin_of(&home).mac)),
         ];
         assert_eq!(diff(&pod, &home), expected);
     }
 
     #[test]
     fn a_vf_that_came_back_by_itself_gets_its_name_from_udevs_alternative_one() {
-        let mut stray = at_home();
-        stray.link.name = "eth0".to_owned();
-        stray.link.alt_names = [at_home().link.name, "udev-extra".to_owned()].into();
+        let name = link_of(&at_home()).name;
+        let stray = VfState {
+            link: Some(LinkState {
+                name: "eth0".to_owned(),
+                alt_names: [name, "udev-extra".to_owned()].into(),
+                ..link_of(&at_home())
+            }),
+            ..at_home()
+        };
         let mut home = at_home();
-        home.link.alt_names = ["rail0".to_owned()].into();
+        home.link.as_mut().unwrap().alt_names = ["rail0".to_owned()].into();
         let expected = [
-            DeleteAltName(home.link.name.clone()),
-            Rename(home.link.name.clone()),
+            DeleteAltName(link_of(&home).name),
+            Rename(link_of(&home).name),
             DeleteAltName("udev-extra".to_owned()),
             AddAltName("rail0".to_owned()),
         ];
@@ -214,7 +285,8 @@ mod tests {
     #[test]
     fn an_admin_mac_is_not_touched_when_nothing_changes_it() {
         let mut wanted = in_pod();
-        (wanted.admin.mac, wanted.link.mac) = (at_home().admin.mac, at_home().link.mac);
+        wanted.admin.as_mut().unwrap().mac = admin_of(&at_home()).mac;
+        wanted.link.as_mut().unwrap().mac = link_of(&at_home()).mac;
         let touches_mac = |operation: &Operation| match operation {
             ChangeAdmin(change) => change.mac.is_some(),
             SetMac(_) => true,
@@ -227,27 +299,119 @@ mod tests {
     fn what_others_added_in_the_pod_is_left_alone() {
         let mut observed = in_pod();
         observed.addresses.push("192.0.2.7/32".parse().unwrap());
-        observed.link.alt_names.insert("given-by-somebody".to_owned());
+        let link = observed.link.as_mut().unwrap();
+        link.alt_names.insert("given-by-somebody".to_owned());
+        link.alias = Some("a plugin's notebook".to_owned());
+        (link.all_multicast, link.promiscuous) = (true, true);
         assert_eq!(diff(&observed, &in_pod()), []);
     }
 
-    proptest! {
-        /// From any state to any other, the operations lead there, and no step on the way shows a pod the wire
-        /// without its VLAN.
-        #[test]
-        fn every_diff_arrives(observed in crate::attachment::model::any_state(), wanted in crate::attachment::model::any_state()) {
-            let mut state = observed;
-            for operation in diff(&state, &wanted) {
-                operate(&mut state, &operation).map_err(TestCaseError::fail)?;
-                if state.link.place == Place::Sandbox && wanted.link.place == Place::Sandbox && operation_moves(&operation) {
-                    prop_assert_eq!(state.admin.vlan, wanted.admin.vlan);
-                }
-            }
-            prop_assert_eq!(diff(&state, &wanted), []);
+    #[test]
+    fn what_others_left_on_a_vf_that_comes_home_is_taken_away() {
+        let mut observed = at_home();
+        let link = observed.link.as_mut().unwrap();
+        link.alias = Some("a plugin's notebook".to_owned());
+        (link.all_multicast, link.promiscuous) = (true, true);
+        let expected = [SetAlias(String::new()), SetAllMulticast(false), SetPromiscuous(false)];
+        assert_eq!(diff(&observed, &at_home()), expected);
+        let mut older = at_home();
+        older.link.as_mut().unwrap().alias = None;
+        assert_eq!(diff(&observed, &older), expected[1..], "what was there before is not known");
+    }
+
+    #[test]
+    fn an_address_changes_as_the_vfs_driver_demands() {
+        let (home, pod) = (at_home(), in_pod());
+        let change = |mac| {
+            admin(|change| {
+                change.vlan = Some(admin_of(&pod).vlan);
+                change.spoof_check = Some(false);
+                change.mac = Some(mac);
+            })
+        };
+        let imposed = admin_of(&pod).mac;
+        for (driver, expected) in [
+            ("igbvf", vec![change(Mac::ZERO), SetMac(imposed), admin(|change| change.mac = Some(imposed))]),
+            ("iavf", vec![change(imposed), AwaitMac(imposed)]),
+            ("mlx5_core", vec![change(imposed), SetMac(imposed)]),
+        ] {
+            let operations = diff(&with_driver(driver, home.clone()), &pod);
+            assert_eq!(operations[..expected.len()], expected, "{driver}");
+        }
+        // A VF of iavf that did not come back with the address in time is told.
+        let mut late = with_driver("iavf", pod.clone());
+        late.link.as_mut().unwrap().mac = link_of(&home).mac;
+        assert_eq!(diff(&late, &pod), [SetMac(imposed)]);
+    }
+
+    #[test]
+    fn a_device_without_a_netdev_is_asked_of_its_pf_only() {
+        let wanted = VfState { admin: in_pod().admin, ..with_vfio() };
+        let expected = admin(|change| {
+            change.mac = Some(admin_of(&wanted).mac);
+            change.vlan = Some(admin_of(&wanted).vlan);
+            change.spoof_check = Some(false);
+        });
+        assert_eq!(diff(&with_vfio(), &wanted), [expected]);
+    }
+
+    #[test]
+    fn a_whole_function_is_asked_of_nobody_else() {
+        let wanted = VfState { admin: None, ..in_pod() };
+        let expected = [
+            SetMac(link_of(&wanted).mac),
+            Move { to: Place::Sandbox, name: "eth0".to_owned(), mtu: Some(9000) },
+            AddAddress(wanted.addresses[0]),
+            SetUp(true),
+            AddRoute(wanted.routes[0].clone()),
+        ];
+        assert_eq!(diff(&whole_function(), &wanted), expected);
+    }
+
+    #[test]
+    fn another_kind_of_driver_is_seen_and_left_to_who_changed_it() {
+        for (observed, wanted, driver) in
+            [(with_vfio(), at_home(), "igbvf"), (at_home(), with_vfio(), "vfio-pci")]
+        {
+            assert_eq!(diff(&observed, &wanted), [Rebind { driver: Some(driver.to_owned()) }]);
         }
     }
 
-    fn operation_moves(operation: &Operation) -> bool {
-        matches!(operation, Move { .. })
+    /// From any state to any other, the operations lead there within a few looks, no driver refuses one, and no step on
+    /// the way shows a pod the wire without its VLAN.
+    fn arrives(observed: VfState, wanted: &VfState) -> Result<(), TestCaseError> {
+        let mut vf = Modelled::new(observed);
+        for _ in 0..4 {
+            let operations = diff(&vf.state, wanted);
+            if operations.is_empty() {
+                return Ok(());
+            }
+            for operation in operations {
+                vf.operate(&operation).map_err(TestCaseError::fail)?;
+                if matches!(operation, Move { to: Place::Sandbox, .. }) {
+                    prop_assert_eq!(admin_of(&vf.state).vlan, admin_of(wanted).vlan);
+                }
+            }
+            vf.settle();
+        }
+        Err(TestCaseError::fail(format!("still to do: {:?}", diff(&vf.state, wanted))))
+    }
+
+    macro_rules! every_diff_arrives {
+        ($($name:ident: $driver:literal),*) => {
+            proptest! {$(
+                #[test]
+                fn $name(observed in any_state($driver), wanted in any_state($driver)) {
+                    arrives(observed, &wanted)?;
+                }
+            )*}
+        };
+    }
+
+    every_diff_arrives! {
+        every_diff_arrives_with_igbvf: "igbvf",
+        every_diff_arrives_with_iavf: "iavf",
+        every_diff_arrives_with_ixgbevf: "ixgbevf",
+        every_diff_arrives_with_mlx5: "mlx5_core"
     }
 }

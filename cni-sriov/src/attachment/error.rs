@@ -2,11 +2,18 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+use nix::errno::Errno;
 use thiserror::Error;
 use zerobridge_kernel::{NetnsError, RtnlError, SysfsError};
 use zerobridge_proto::PciAddress;
 
 use super::diff::Operation;
+
+/// What the kernel answers when something is on its way: a driver that is just doing something else (a VF that comes up
+/// beside fifteen others), a queue that is full, a link that is being made anew.
+const TRANSIENT: [Errno; 6] =
+    [Errno::EBUSY, Errno::EAGAIN, Errno::EINTR, Errno::ENOBUFS, Errno::ETIMEDOUT, Errno::ENODEV];
 
 /// Why a VF cannot be seen or brought to where it should be.
 #[derive(Debug, Error)]
@@ -19,9 +26,69 @@ pub enum AttachmentError {
         /// Why.
         source: SysfsError,
     },
-    /// The device is something else, such as a PF.
-    #[error("device {device} is not an SR-IOV virtual function; name the PCI address of a VF")]
+    /// The device is something else, such as a bridge or an accelerator.
+    #[error(
+        "device {device} is no network controller; name the PCI address of a VF or of a whole NIC function"
+    )]
+    NotANic {
+        /// The device.
+        device: PciAddress,
+    },
+    /// A setting that only a PF can make was asked of a device that has none.
+    #[error("device {device} is no SR-IOV virtual function, so there is no PF to set it by")]
     NotAVf {
+        /// The device.
+        device: PciAddress,
+    },
+    /// The network asks for something that a device of this kind does not have.
+    #[error(
+        "{key} cannot be set: device {device} {why}; remove {key} from the network's configuration, or use another device"
+    )]
+    NoSuchSetting {
+        /// The device.
+        device: PciAddress,
+        /// The key of the configuration.
+        key: &'static str,
+        /// What the device is, as a verb phrase.
+        why: String,
+    },
+    /// A PF that is to be given away as a whole still has VFs, which would lose their PF.
+    #[error("PF {device} has {vfs} VFs, so it cannot go into a pod; remove them, or attach one of them")]
+    PfHasVfs {
+        /// The PF.
+        device: PciAddress,
+        /// How many.
+        vfs: usize,
+    },
+    /// A function with several netdevs, of which nobody can say which one is meant.
+    #[error("device {device} has several network interfaces, {}, and only one can go into a pod", names.join(", "))]
+    SeveralNetdevs {
+        /// The function.
+        device: PciAddress,
+        /// Its netdevs.
+        names: Vec<String>,
+    },
+    /// A whole function that the host uses.
+    #[error(
+        "{link}, the network interface of device {device}, has the host's address {address}, which the host would lose; \
+             remove the address, or take the device out of the resource"
+    )]
+    HostAddress {
+        /// The function.
+        device: PciAddress,
+        /// Its netdev.
+        link: String,
+        /// One of its addresses.
+        address: IpNet,
+    },
+    /// The PF's driver refused a setting.
+    #[error(transparent)]
+    SettingRefused(Box<SettingRefusal>),
+    /// Somebody bound the device to another kind of driver.
+    #[error(
+        "device {device} was bound to another kind of driver while it was attached; bind it to the one that it had"
+    )]
+    DriverChanged {
         /// The device.
         device: PciAddress,
     },
@@ -79,7 +146,37 @@ pub enum AttachmentError {
     },
 }
 
+/// A setting that the PF's driver refused.
+#[derive(Debug, Error)]
+#[error("driver {driver} of PF {pf} refuses {key} {value} for VF {device}; {}", advice(source, key))]
+pub struct SettingRefusal {
+    /// The VF.
+    pub device: PciAddress,
+    /// Its PF.
+    pub pf: PciAddress,
+    /// The PF's driver.
+    pub driver: String,
+    /// The key of the configuration.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The refusal.
+    pub source: RtnlError,
+}
+
 impl AttachmentError {
+    /// Whether the kernel or a driver says that the same request can succeed in a moment.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let errno = match self {
+            Self::Rtnl { source, .. } => source.errno(),
+            Self::SettingRefused(refusal) => refusal.source.errno(),
+            Self::NotConverged { source: Some(source), .. } => return source.is_transient(),
+            _ => None,
+        };
+        errno.is_some_and(|errno| TRANSIENT.contains(&Errno::from_raw(errno)))
+    }
+
     /// A refusal of the kernel while it was asked about `device`.
     pub(super) fn rtnl(device: PciAddress) -> impl Fn(RtnlError) -> Self + Copy {
         move |source| Self::Rtnl { device, source }
@@ -88,6 +185,17 @@ impl AttachmentError {
     /// A failure of sysfs while it was asked about `device`.
     pub(super) fn sysfs(device: PciAddress) -> impl Fn(SysfsError) -> Self + Copy {
         move |source| Self::Sysfs { device, source }
+    }
+}
+
+/// What to do about a refusal.
+fn advice(refusal: &RtnlError, key: &str) -> String {
+    match refusal.errno().map(Errno::from_raw) {
+        Some(Errno::EOPNOTSUPP) => {
+            format!("it has no such setting: remove {key} from the network's configuration")
+        }
+        Some(Errno::EBUSY | Errno::EAGAIN) => "it is busy: try again".to_owned(),
+        _ => format!("it does not take this value: change or remove {key} in the network's configuration"),
     }
 }
 
@@ -100,5 +208,52 @@ impl fmt::Display for Listed<'_> {
             write!(out, "{separator}{operation:?}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn refused(errno: Errno) -> AttachmentError {
+        let (request, explanation) = ("set VF 3".to_owned(), String::new());
+        let source = io::Error::from_raw_os_error(errno as i32);
+        AttachmentError::SettingRefused(Box::new(SettingRefusal {
+            device: "0000:01:10.6".parse().unwrap(),
+            pf: "0000:01:00.0".parse().unwrap(),
+            driver: "igb".to_owned(),
+            key: "link_state",
+            value: "enable".to_owned(),
+            source: RtnlError::Refused { request, explanation, source },
+        }))
+    }
+
+    #[test]
+    fn a_refused_setting_is_named_with_its_driver_and_what_to_do() {
+        assert_eq!(
+            refused(Errno::EOPNOTSUPP).to_string(),
+            "driver igb of PF 0000:01:00.0 refuses link_state enable for VF 0000:01:10.6; it has no such setting: remove \
+             link_state from the network's configuration"
+        );
+        assert!(refused(Errno::EINVAL).to_string().contains("change or remove link_state"));
+    }
+
+    #[test]
+    fn only_what_a_moment_can_mend_is_transient() {
+        for (errno, transient) in [
+            (Errno::EBUSY, true),
+            (Errno::EAGAIN, true),
+            (Errno::EOPNOTSUPP, false),
+            (Errno::EADDRNOTAVAIL, false),
+        ] {
+            let refusal = refused(errno);
+            assert_eq!(refusal.is_transient(), transient, "{errno}");
+            let device = "0000:01:10.6".parse().unwrap();
+            let source = Some(Box::new(refusal));
+            let given_up = AttachmentError::NotConverged { device, rounds: 9, missing: Vec::new(), source };
+            assert_eq!(given_up.is_transient(), transient, "{errno}");
+        }
     }
 }

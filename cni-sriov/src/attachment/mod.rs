@@ -1,4 +1,4 @@
-//! One attachment: a VF in a pod, as a value, and the way from what is to what should be.
+//! One attachment: a VF, or a whole function, in a pod, as a value, and the way from what is to what should be.
 //!
 //! `observe` reads the kernel, `diff` decides, `apply` performs; ADD converges on what the pod wants, DEL on what the VF
 //! was before, and a crash between any two requests leaves something that the next convergence repairs. Refuses to know
@@ -8,14 +8,16 @@ mod access;
 mod converge;
 mod diff;
 mod error;
+mod mac;
 #[cfg(test)]
 pub(crate) mod model;
+mod setting;
 mod state;
 mod wanted;
 
 pub use access::VfAccess;
 pub use converge::OnRefusal;
 pub use diff::{Operation, diff};
-pub use error::AttachmentError;
+pub use error::{AttachmentError, SettingRefusal};
 pub use state::{LinkState, Place, VfState};
 pub use wanted::wanted;

@@ -1,7 +1,7 @@
-//! A model of what the kernel and an igbvf-like driver make of each operation, for tests of the diff.
+//! A model of what the kernel and the drivers make of each operation, for tests of the diff.
 
 use proptest::prelude::*;
-use zerobridge_kernel::{Route, VfAdmin, VlanProtocol, VlanTag};
+use zerobridge_kernel::{Route, VfAdmin, VlanProtocol, VlanTag, VlanTrunk};
 use zerobridge_proto::Mac;
 
 use super::diff::Operation;
@@ -10,15 +10,20 @@ use super::state::{LinkState, Place, VfState};
 /// A VF as it lies on the host.
 pub(crate) fn at_home() -> VfState {
     VfState {
-        admin: VfAdmin { mac: mac(1), spoof_check: true, ..VfAdmin::default() },
-        link: LinkState {
+        driver: Some("igbvf".to_owned()),
+        admin: Some(VfAdmin { mac: mac(1), spoof_check: true, ..VfAdmin::default() }),
+        vlan_trunk: None,
+        link: Some(LinkState {
             place: Place::Host,
             name: "enp1s0v0".to_owned(),
             alt_names: [].into(),
+            alias: Some(String::new()),
             mac: mac(1),
             mtu: 1500,
+            all_multicast: false,
+            promiscuous: false,
             up: false,
-        },
+        }),
         addresses: Vec::new(),
         routes: Vec::new(),
     }
@@ -27,22 +32,33 @@ pub(crate) fn at_home() -> VfState {
 /// The same VF as a pod wants it.
 pub(crate) fn in_pod() -> VfState {
     VfState {
-        admin: VfAdmin {
+        admin: Some(VfAdmin {
             mac: mac(2),
             vlan: VlanTag { id: 100, qos: 0, protocol: VlanProtocol::Dot1Q },
             ..VfAdmin::default()
-        },
-        link: LinkState {
+        }),
+        link: at_home().link.map(|link| LinkState {
             place: Place::Sandbox,
             name: "eth0".to_owned(),
             mac: mac(2),
             mtu: 9000,
             up: true,
-            ..at_home().link
-        },
+            ..link
+        }),
         addresses: vec!["10.1.0.2/24".parse().unwrap()],
         routes: vec![route("0.0.0.0/0")],
+        ..at_home()
     }
+}
+
+/// A VF that a userspace driver has.
+pub(crate) fn with_vfio() -> VfState {
+    VfState { driver: Some("vfio-pci".to_owned()), link: None, ..at_home() }
+}
+
+/// A function that nobody administers, as it lies on the host.
+pub(crate) fn whole_function() -> VfState {
+    VfState { driver: Some("igb".to_owned()), admin: None, ..at_home() }
 }
 
 fn mac(last: u8) -> Mac {
@@ -61,89 +77,169 @@ fn route(destination: &str) -> Route {
     }
 }
 
-/// Any state that a VF can be in. Where an admin MAC is imposed, the VF carries it, as every driver enforces.
-pub(crate) fn any_state() -> impl Strategy<Value = VfState> {
+/// Any state that a VF of `driver` can be in. Where an admin MAC is imposed, the VF carries it, as every driver but
+/// mlx5_core enforces.
+pub(crate) fn any_state(driver: &'static str) -> impl Strategy<Value = VfState> {
     let names = prop::sample::select(vec!["enp1s0v0", "eth0", "net1"]);
     let alt_names =
         prop::collection::btree_set(prop::sample::select(vec!["enp1s0v0", "eth0", "rail0"]), 0..3);
     let settings = (any::<bool>(), any::<bool>(), 0_u16..3, any::<bool>(), 0_u32..2);
-    (any::<bool>(), names, alt_names, 1_u8..4, settings).prop_map(
-        |(home, name, mut alt_names, octet, (up, spoof_check, vlan, imposed, rate))| {
+    let more = (any::<bool>(), any::<bool>(), prop::sample::select(vec!["", "2-4", "3,9"]), 1_u8..4);
+    (any::<bool>(), names, alt_names, 1_u8..4, settings, more).prop_map(
+        move |(home, name, mut alt_names, octet, (up, spoof_check, vlan, imposed, rate), more)| {
+            let (all_multicast, promiscuous, trunk, other) = more;
             alt_names.remove(name);
             let mut state = if home { at_home() } else { in_pod() };
-            state.admin = VfAdmin {
-                mac: if imposed { mac(octet) } else { Mac::ZERO },
-                vlan: VlanTag { id: vlan, ..VlanTag::default() },
+            state.driver = Some(driver.to_owned());
+            state.admin = Some(VfAdmin {
+                // igb reports a VF's own address as the imposed one.
+                mac: if imposed || driver == "igbvf" { mac(octet) } else { Mac::ZERO },
+                vlan: VlanTag { id: if trunk.is_empty() { vlan } else { 0 }, ..VlanTag::default() },
                 spoof_check,
                 max_tx_rate: rate,
                 ..VfAdmin::default()
-            };
-            state.link.name = name.to_owned();
-            state.link.alt_names = alt_names.into_iter().map(str::to_owned).collect();
-            state.link.mac = mac(octet);
-            state.link.up = up || !home;
+            });
+            state.vlan_trunk = Some(trunk.to_owned().try_into().unwrap());
+            let link = state.link.as_mut().unwrap();
+            link.name = name.to_owned();
+            link.alt_names = alt_names.into_iter().map(str::to_owned).collect();
+            link.alias = Some(trunk.to_owned());
+            link.mac = if driver == "mlx5_core" { mac(other) } else { mac(octet) };
+            (link.all_multicast, link.promiscuous) = (all_multicast, promiscuous);
+            link.up = up || !home;
             state
         },
     )
 }
 
-/// What the kernel makes of one operation, or why it refuses.
-pub(crate) fn operate(state: &mut VfState, operation: &Operation) -> Result<(), String> {
-    let link = &mut state.link;
-    let refuse_taken_name = |link: &LinkState, name: &String| {
-        let taken = link.alt_names.contains(name);
-        if taken { Err(format!("EEXIST: {name} is an alternative name of the link")) } else { Ok(()) }
-    };
-    match operation {
-        Operation::ChangeAdmin(change) => {
-            state.admin.mac = change.mac.unwrap_or(state.admin.mac);
-            state.admin.vlan = change.vlan.unwrap_or(state.admin.vlan);
-            state.admin.spoof_check = change.spoof_check.unwrap_or(state.admin.spoof_check);
-            state.admin.trust = change.trust.unwrap_or(state.admin.trust);
-            if let Some((min, max)) = change.tx_rate {
-                (state.admin.min_tx_rate, state.admin.max_tx_rate) = (min, max);
-            }
-            if !state.admin.mac.is_zero() && state.admin.mac != link.mac {
-                return Err("the VF keeps its old address and drops everything".to_owned());
-            }
-        }
-        Operation::SetMac(mac) => {
-            if !state.admin.mac.is_zero() && *mac != state.admin.mac {
-                return Err("EADDRNOTAVAIL: the PF imposes another address".to_owned());
-            }
-            link.mac = *mac;
-        }
-        Operation::Move { to, name, mtu } => {
-            refuse_taken_name(link, name)?;
-            (link.place, link.name, link.up) = (*to, name.clone(), false);
-            link.mtu = mtu.unwrap_or(link.mtu);
-            state.addresses.clear();
-            state.routes.clear();
-        }
-        Operation::Rename(name) => {
-            refuse_taken_name(link, name)?;
-            link.name.clone_from(name);
-        }
-        Operation::SetMtu(mtu) => link.mtu = *mtu,
-        Operation::AddAltName(name) => {
-            link.alt_names.insert(name.clone());
-        }
-        Operation::DeleteAltName(name) => {
-            link.alt_names.remove(name);
-        }
-        Operation::SetUp(up) => {
-            link.up = *up;
-            if !up {
-                state.routes.clear();
-            }
-        }
-        Operation::AddAddress(address) => state.addresses.push(*address),
-        Operation::AddRoute(route) => {
-            if !link.up {
-                return Err("ENETDOWN".to_owned());
-            }
-            state.routes.push(route.clone());
+/// A VF, and what its drivers keep to themselves.
+#[derive(Debug)]
+pub(crate) struct Modelled {
+    /// What can be observed.
+    pub(crate) state: VfState,
+    /// The PF's driver refuses other addresses from the VF. igb reports an address as the PF's either way.
+    imposed: bool,
+    /// The address with which a VF that is being reset will come back.
+    coming: Option<Mac>,
+}
+
+impl Modelled {
+    pub(crate) fn new(state: VfState) -> Self {
+        let imposed = state.admin.is_some_and(|admin| !admin.mac.is_zero());
+        Self { state, imposed, coming: None }
+    }
+
+    /// Lets the time pass that converging waits between two looks.
+    pub(crate) fn settle(&mut self) {
+        if let (Some(mac), Some(link)) = (self.coming.take(), &mut self.state.link) {
+            link.mac = mac;
         }
     }
-    Ok(())
+
+    /// What the kernel makes of one operation, or why it refuses.
+    pub(crate) fn operate(&mut self, operation: &Operation) -> Result<(), String> {
+        let driver = self.state.driver.clone().unwrap_or_default();
+        let state = &mut self.state;
+        let link = state.link.as_mut().ok_or("ENODEV: there is no netdev")?;
+        let refuse_taken_name = |link: &LinkState, name: &String| {
+            let taken = link.alt_names.contains(name);
+            if taken { Err(format!("EEXIST: {name} is an alternative name of the link")) } else { Ok(()) }
+        };
+        match operation {
+            Operation::ChangeAdmin(change) => {
+                let admin = state.admin.as_mut().ok_or("EOPNOTSUPP: there is no PF")?;
+                admin.vlan = change.vlan.unwrap_or(admin.vlan);
+                admin.spoof_check = change.spoof_check.unwrap_or(admin.spoof_check);
+                admin.trust = change.trust.unwrap_or(admin.trust);
+                if let Some((min, max)) = change.tx_rate {
+                    (admin.min_tx_rate, admin.max_tx_rate) = (min, max);
+                }
+                if admin.vlan.id > 0 && state.vlan_trunk.as_ref().is_some_and(|trunk| !trunk.is_empty()) {
+                    return Err("EINVAL: the VF has a list of VLANs".to_owned());
+                }
+                let Some(mac) = change.mac else { return Ok(()) };
+                (admin.mac, self.imposed) = (mac, !mac.is_zero());
+                match driver.as_str() {
+                    "igbvf" if self.imposed && mac != link.mac => {
+                        return Err("the VF keeps its old address and drops everything".to_owned());
+                    }
+                    "iavf" => self.coming = Some(if mac.is_zero() { link.mac } else { mac }),
+                    _ => {}
+                }
+            }
+            Operation::AllowVlans(trunk) => {
+                if state.admin.is_some_and(|admin| admin.vlan.id > 0) {
+                    return Err("EINVAL: the VF has a VLAN".to_owned());
+                }
+                let present = state.vlan_trunk.clone().unwrap_or_default();
+                state.vlan_trunk = Some(joined(&present, trunk));
+            }
+            Operation::ForbidVlans(trunk) => {
+                state.vlan_trunk = state.vlan_trunk.as_ref().map(|present| present.without(trunk));
+            }
+            Operation::SetMac(mac) => {
+                if self.coming.is_some() && driver == "iavf" {
+                    self.coming = None;
+                }
+                let admin = state.admin.as_mut();
+                let other = admin.as_ref().is_some_and(|admin| admin.mac != *mac);
+                match (driver.as_str(), self.imposed) {
+                    ("igbvf", true) => return Err("EADDRNOTAVAIL: the PF imposes an address".to_owned()),
+                    ("iavf" | "ixgbevf", true) if other => {
+                        return Err("EACCES: the PF imposes another address".to_owned());
+                    }
+                    _ => {}
+                }
+                link.mac = *mac;
+                if let ("igbvf", Some(admin)) = (driver.as_str(), admin) {
+                    admin.mac = *mac;
+                }
+            }
+            Operation::AwaitMac(_) => self.settle(),
+            Operation::Move { to, name, mtu } => {
+                refuse_taken_name(link, name)?;
+                (link.place, link.name, link.up) = (*to, name.clone(), false);
+                link.mtu = mtu.unwrap_or(link.mtu);
+                state.addresses.clear();
+                state.routes.clear();
+            }
+            Operation::Rename(name) => {
+                refuse_taken_name(link, name)?;
+                link.name.clone_from(name);
+            }
+            Operation::SetMtu(mtu) => link.mtu = *mtu,
+            Operation::AddAltName(name) => {
+                link.alt_names.insert(name.clone());
+            }
+            Operation::DeleteAltName(name) => {
+                link.alt_names.remove(name);
+            }
+            Operation::SetAlias(alias) => link.alias = Some(alias.clone()),
+            Operation::SetAllMulticast(on) => link.all_multicast = *on,
+            Operation::SetPromiscuous(on) => link.promiscuous = *on,
+            Operation::SetUp(up) => {
+                link.up = *up;
+                if !up {
+                    state.routes.clear();
+                }
+            }
+            Operation::AddAddress(address) => state.addresses.push(*address),
+            Operation::AddRoute(route) => {
+                if !link.up {
+                    return Err("ENETDOWN".to_owned());
+                }
+                state.routes.push(route.clone());
+            }
+            Operation::Rebind { .. } => return Err("nobody rebinds a device".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+fn joined(present: &VlanTrunk, more: &VlanTrunk) -> VlanTrunk {
+    match (present.is_empty(), more.is_empty()) {
+        (true, _) => more.clone(),
+        (_, true) => present.clone(),
+        _ => format!("{present},{more}").parse().unwrap(),
+    }
 }

@@ -1,4 +1,4 @@
-//! One VF, described completely: what ADD wants, what DEL restores, what the kernel says.
+//! One device, described completely: what ADD wants, what DEL restores, what the kernel says.
 //!
 //! The same value is written into the ledger as JSON, so its field names are a format: an operator reads them with
 //! `sqlite3`, and a newer program must still read what an older one wrote.
@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use zerobridge_kernel::{Route, VfAdmin};
+use zerobridge_kernel::{Route, VfAdmin, VlanTrunk};
 use zerobridge_proto::Mac;
 
-/// Where a VF's netdev is.
+/// Where a device's netdev is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
@@ -20,7 +20,7 @@ pub enum Place {
     Sandbox,
 }
 
-/// A VF's netdev as the namespace that holds it sees it.
+/// A device's netdev as the namespace that holds it sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkState {
     /// Which namespace holds it.
@@ -29,23 +29,106 @@ pub struct LinkState {
     pub name: String,
     /// Its alternative names. They travel with it; only on the host does anybody look at them.
     pub alt_names: BTreeSet<String>,
+    /// What somebody wrote down about it (`ifalias`), empty for nothing. `None` in a record that is older than this
+    /// field. Plugins use it as their notebook in the pod; only on the host is it ours to restore.
+    #[serde(default)]
+    pub alias: Option<String>,
     /// The address that its frames carry.
     pub mac: Mac,
     /// MTU in bytes.
     pub mtu: u32,
+    /// It was told to take frames for every multicast group.
+    #[serde(default)]
+    pub all_multicast: bool,
+    /// It was told to take every frame.
+    #[serde(default)]
+    pub promiscuous: bool,
     /// Administratively up.
     pub up: bool,
 }
 
-/// One VF completely.
+/// One device completely: a VF, or a whole function that nobody administers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VfState {
-    /// What the PF imposes.
-    pub admin: VfAdmin,
-    /// The netdev.
-    pub link: LinkState,
+    /// The driver it is bound to. `None` in a record that is older than this field.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// What the PF imposes; `None` for a device that is no VF.
+    pub admin: Option<VfAdmin>,
+    /// The VLANs that the NIC lets through with the tags that the VF gave them; `None` where the PF's driver has no such
+    /// list.
+    #[serde(default)]
+    pub vlan_trunk: Option<VlanTrunk>,
+    /// The netdev; `None` for a device that a userspace driver has.
+    pub link: Option<LinkState>,
     /// Addresses of the netdev. Others that somebody added are not ours to judge.
     pub addresses: Vec<IpNet>,
     /// Routes by the netdev. Others that somebody added are not ours to judge.
     pub routes: Vec<Route>,
+}
+
+impl VfState {
+    /// The address that the pod's frames carry: the netdev's, else the one that the PF imposes, else unknown.
+    #[must_use]
+    pub fn mac(&self) -> Option<Mac> {
+        let imposed = || self.admin.map(|admin| admin.mac).filter(|mac| !mac.is_zero());
+        self.link.as_ref().map(|link| link.mac).or_else(imposed)
+    }
+
+    /// As much of this state as a device can be brought to that is `observed`. When somebody changed the driver so that a
+    /// netdev went or came, the driver is his and the netdev with it; what the PF imposes is still ours.
+    #[must_use]
+    pub fn within_reach_of(&self, observed: &Self) -> Self {
+        if self.link.is_some() == observed.link.is_some() {
+            return self.clone();
+        }
+        Self {
+            driver: observed.driver.clone(),
+            admin: self.admin,
+            vlan_trunk: self.vlan_trunk.clone(),
+            link: observed.link.clone(),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::model::{at_home, with_vfio};
+
+    #[test]
+    fn a_record_of_an_older_version_is_read() {
+        let text = r#"{"admin":{"mac":"02:00:00:00:00:01","vlan":{"id":0,"qos":0,"protocol":"802.1q"},
+            "spoof_check":true,"trust":false,"link_state":"auto","min_tx_rate":0,"max_tx_rate":0},
+            "link":{"place":"host","name":"enp1s0v0","alt_names":[],"mac":"02:00:00:00:00:01","mtu":1500,"up":false},
+            "addresses":[],"routes":[]}"#;
+        let mut expected = VfState { driver: None, ..at_home() };
+        expected.link.as_mut().unwrap().alias = None;
+        assert_eq!(serde_json::from_str::<VfState>(text).unwrap(), expected);
+        for state in [at_home(), with_vfio()] {
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<VfState>(&text).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn the_address_is_that_of_the_netdev_else_the_imposed_one() {
+        let mut state = with_vfio();
+        assert_eq!(state.mac(), Some(state.admin.unwrap().mac));
+        state.admin.as_mut().unwrap().mac = Mac::ZERO;
+        assert_eq!(state.mac(), None);
+        state.link = at_home().link;
+        assert_eq!(state.mac(), Some(at_home().link.unwrap().mac));
+    }
+
+    #[test]
+    fn a_changed_driver_leaves_what_the_pf_imposes_to_restore() {
+        assert_eq!(at_home().within_reach_of(&at_home()), at_home());
+        for (recorded, observed) in [(at_home(), with_vfio()), (with_vfio(), at_home())] {
+            let reachable = recorded.within_reach_of(&observed);
+            assert_eq!((reachable.admin, reachable.link), (recorded.admin, observed.link));
+        }
+    }
 }

@@ -2,24 +2,23 @@
 //!
 //! Refuses to know whether a device exists or an address is free.
 
+mod bandwidth;
+mod ipam;
 mod paths;
 mod settings;
 
 use serde_json::{Map, Value};
-use zerobridge_ipam::PoolConfig;
 use zerobridge_proto::PciAddress;
 use zerobridge_proto::cni::{
     Args, CniError, Dns, ErrorCode, NetworkConfig, is_network_name, reject_unknown_keys,
 };
 
+pub(crate) use ipam::{Ipam, delegated_networks, network_names};
 pub(crate) use paths::Paths;
 pub(crate) use settings::VfSettings;
 
-/// The IPAM plugin that runs inside this one.
-const OWN_IPAM: &str = "zerobridge-ipam";
-
 /// Keys of the plugin object beside those of a network.
-const PLUGIN_KEYS: [&str; 5] = ["deviceID", "pciBusID", "networks", "logLevel", "logFile"];
+const PLUGIN_KEYS: [&str; 6] = ["deviceID", "pciBusID", "networks", "readyWhenFull", "logLevel", "logFile"];
 
 /// Keys that make a network, in the plugin object or in an entry of `networks`.
 const NETWORK_KEYS: [&str; 1] = ["resourceName"];
@@ -33,6 +32,8 @@ pub(crate) struct Config {
     pub networks: Vec<Network>,
     /// Name resolution that the configuration itself asks for.
     pub dns: Dns,
+    /// Whether STATUS passes over it that no VF or no address is free.
+    pub ready_when_full: bool,
 }
 
 /// One network: what a VF must be to belong to it.
@@ -44,8 +45,8 @@ pub struct Network {
     pub resource_name: Option<String>,
     /// What to set of the VF.
     pub settings: VfSettings,
-    /// The address pool; `None` for a network without addresses.
-    pub pool: Option<PoolConfig>,
+    /// Where its addresses come from; `None` for a network without addresses.
+    pub ipam: Option<Ipam>,
 }
 
 impl Config {
@@ -58,7 +59,13 @@ impl Config {
         known.extend(PLUGIN_KEYS);
         known.extend(Paths::KEYS);
         reject_unknown_keys(&config.own, "", &known)?;
-        Ok(Self { device: device(config)?, networks: networks(config, arguments)?, dns: config.dns.clone() })
+        let ready_when_full = match config.own.get("readyWhenFull") {
+            None => false,
+            Some(Value::Bool(ready)) => *ready,
+            Some(other) => return Err(bad_value("readyWhenFull", other, "true or false")),
+        };
+        let (device, networks) = (device(config)?, networks(config, arguments)?);
+        Ok(Self { device, networks, dns: config.dns.clone(), ready_when_full })
     }
 }
 
@@ -76,38 +83,48 @@ fn device(config: &NetworkConfig) -> Result<Option<PciAddress>, CniError> {
         }
     };
     let text = own.or(config.runtime.device_id.as_deref()).filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(|error| invalid(format!("deviceID: {error}")))).transpose()
+    text.map(|text| match text.split('.').collect::<Vec<_>>()[..] {
+        [_, "sf", _] => Err(invalid(format!(
+            "deviceID is \"{text}\", a scalable function; those are not attached by this version, so name a PCI address"
+        ))),
+        _ => text.parse().map_err(|error| invalid(format!("deviceID: {error}"))),
+    })
+    .transpose()
 }
 
 fn networks(config: &NetworkConfig, arguments: &Args) -> Result<Vec<Network>, CniError> {
     let requested_mac = config.requested_mac(arguments)?;
+    let rate = bandwidth::limit(config.runtime.bandwidth.as_ref())?;
+    reject_guid(config)?;
+    let caller = config.plugin_type.as_str();
     let mut networks = match config.own.get("networks") {
         None => {
-            let pool = pool(config.ipam.as_ref(), config.runtime.ip_ranges.as_ref(), "")?;
-            vec![network(config.name.clone(), &config.own, pool, "")?]
+            let ip_ranges = config.runtime.ip_ranges.as_ref();
+            let ipam = Ipam::parse(config.ipam.as_ref(), ip_ranges, "", caller)?;
+            vec![network(config.name.clone(), &config.own, ipam, "")?]
         }
         Some(Value::Array(entries)) if !entries.is_empty() => {
-            let outside: Vec<&str> =
-                known_network_keys().into_iter().filter(|key| config.own.contains_key(*key)).collect();
-            if let Some(key) = outside.first() {
+            let mut outside = known_network_keys().into_iter().filter(|key| config.own.contains_key(*key));
+            if let Some(key) = config.ipam.is_some().then_some("ipam").or_else(|| outside.next()) {
                 return Err(invalid(format!(
                     "\"{key}\" stands beside \"networks\"; with \"networks\" it belongs into each of its entries"
                 )));
             }
             let entries = entries.iter().enumerate();
-            entries.map(|(number, entry)| listed_network(entry, number)).collect::<Result<_, _>>()?
+            entries.map(|(number, entry)| listed_network(entry, number, caller)).collect::<Result<_, _>>()?
         }
         Some(other) => return Err(bad_value("networks", other, "a list of at least one network")),
     };
     reject_ambiguity(&networks)?;
     for network in &mut networks {
         network.settings.mac = requested_mac.or(network.settings.mac);
+        rate.iter().for_each(|rate| network.settings.limit(*rate));
         network.settings.check(&network.name)?;
     }
     Ok(networks)
 }
 
-fn listed_network(entry: &Value, number: usize) -> Result<Network, CniError> {
+fn listed_network(entry: &Value, number: usize, caller: &str) -> Result<Network, CniError> {
     let place = format!("networks[{number}]");
     let Value::Object(keys) = entry else {
         return Err(bad_value(&place, entry, "an object with name, resourceName, vlan, ipam and so on"));
@@ -123,7 +140,8 @@ fn listed_network(entry: &Value, number: usize) -> Result<Network, CniError> {
         )));
     }
     let place = format!("{place}.");
-    let network = network(name.to_owned(), keys, pool(keys.get("ipam"), None, &place)?, &place)?;
+    let ipam = Ipam::parse(keys.get("ipam"), None, &place, caller)?;
+    let network = network(name.to_owned(), keys, ipam, &place)?;
     if network.resource_name.is_none() {
         return Err(invalid(format!(
             "{place}resourceName is missing; with several networks, the resource a pod was given chooses its network"
@@ -135,7 +153,7 @@ fn listed_network(entry: &Value, number: usize) -> Result<Network, CniError> {
 fn network(
     name: String,
     keys: &Map<String, Value>,
-    pool: Option<PoolConfig>,
+    ipam: Option<Ipam>,
     place: &str,
 ) -> Result<Network, CniError> {
     let resource_name = match keys.get("resourceName") {
@@ -149,23 +167,29 @@ fn network(
         }
     };
     let settings = VfSettings::parse(keys, place)?;
-    Ok(Network { name, resource_name, settings, pool })
+    Ok(Network { name, resource_name, settings, ipam })
 }
 
-/// `ip_ranges` are those of the capability `ipRanges`; they go before the configured ones.
-fn pool(
-    ipam: Option<&Value>,
-    ip_ranges: Option<&Value>,
-    place: &str,
-) -> Result<Option<PoolConfig>, CniError> {
-    let Some(ipam) = ipam.filter(|ipam| **ipam != Value::Object(Map::new())) else { return Ok(None) };
-    match ipam.get("type").and_then(Value::as_str) {
-        Some(OWN_IPAM) => PoolConfig::parse(ipam, ip_ranges).map(Some).map_err(CniError::from),
-        other => Err(invalid(format!(
-            "{place}ipam.type is {}; allowed is \"{OWN_IPAM}\", which also reads the configuration of host-local",
-            other.map_or_else(|| "missing".to_owned(), |other| format!("\"{other}\""))
-        ))),
-    }
+/// A GUID is for an InfiniBand VF, and this plugin attaches Ethernet: dropping it in silence would leave the pod outside of
+/// the partition that it was promised.
+fn reject_guid(config: &NetworkConfig) -> Result<(), CniError> {
+    let Some(guid) = config.runtime.infiniband_guid.as_deref().filter(|guid| !guid.is_empty()) else {
+        return Ok(());
+    };
+    let octets: Option<Vec<u8>> = guid
+        .split(':')
+        .map(|octet| if octet.len() == 2 { u8::from_str_radix(octet, 16).ok() } else { None })
+        .collect();
+    let sound = octets.is_some_and(|octets| octets.len() == 8 && octets.iter().any(|octet| *octet != 0));
+    Err(invalid(if sound {
+        format!(
+            "runtimeConfig.infinibandGUID is \"{guid}\"; only an InfiniBand VF has a GUID, and those are not attached by \
+             this version; remove infinibandGUID from the network's capabilities"
+        )
+    } else {
+        let allowed = "eight octets in hexadecimal, not all zero, such as 02:00:00:00:00:00:00:01";
+        format!("runtimeConfig.infinibandGUID is \"{guid}\"; allowed is {allowed}")
+    }))
 }
 
 /// Two networks that the same resource would choose, or that share one address space by accident.

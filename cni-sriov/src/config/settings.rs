@@ -1,7 +1,7 @@
 //! What a network sets of a VF. Names, ranges and defaults of sriov-cni's keys are kept; its leniency is not.
 
 use serde_json::{Map, Value};
-use zerobridge_kernel::{VfLinkState, VlanProtocol, VlanTag};
+use zerobridge_kernel::{VfLinkState, VlanProtocol, VlanTag, VlanTrunk};
 use zerobridge_proto::Mac;
 use zerobridge_proto::cni::CniError;
 
@@ -32,10 +32,16 @@ pub struct VfSettings {
     pub min_tx_rate: Option<u32>,
     /// `max_tx_rate` in Mbit/s.
     pub max_tx_rate: Option<u32>,
+    /// `vlanTrunk`: the VLANs whose tags the pod may use.
+    pub vlan_trunk: Option<VlanTrunk>,
+    /// `allmulti`; `false` is as absent.
+    pub all_multicast: bool,
+    /// `promisc`; `false` is as absent.
+    pub promiscuous: bool,
 }
 
 impl VfSettings {
-    pub(super) const KEYS: [&str; 10] = [
+    pub(super) const KEYS: [&str; 13] = [
         "vlan",
         "vlanQoS",
         "vlanProto",
@@ -46,6 +52,9 @@ impl VfSettings {
         "link_state",
         "min_tx_rate",
         "max_tx_rate",
+        "vlanTrunk",
+        "allmulti",
+        "promisc",
     ];
 
     /// Reads the keys that are there. `place` goes before a key's name in an error, such as `networks[1].`.
@@ -60,7 +69,20 @@ impl VfSettings {
             link_state: keys.text("link_state", "\"auto\", \"enable\" or \"disable\"", link_state)?,
             min_tx_rate: keys.number("min_tx_rate", (0, u32::MAX))?,
             max_tx_rate: keys.number("max_tx_rate", (0, u32::MAX))?,
+            vlan_trunk: keys.text(
+                "vlanTrunk",
+                "VLAN IDs and ranges from 1 to 4094, such as \"2,4-9\"",
+                |text| text.parse().ok(),
+            )?,
+            all_multicast: keys.flag("allmulti")?,
+            promiscuous: keys.flag("promisc")?,
         })
+    }
+
+    /// Holds the VF to a rate in Mbit/s that the pod was promised: the lower of that and the network's own counts, so that
+    /// no pod can ask itself out of its network's limit.
+    pub(super) fn limit(&mut self, rate: u32) {
+        self.max_tx_rate = Some(self.max_tx_rate.filter(|max| *max > 0).map_or(rate, |max| max.min(rate)));
     }
 
     /// Checks what depends on several keys or came from several places.
@@ -71,9 +93,22 @@ impl VfSettings {
                  not all zero"
             )));
         }
+        let untrusted = [("allmulti", self.all_multicast), ("promisc", self.promiscuous)];
+        if let Some((key, _)) = untrusted.iter().find(|(_, asked)| *asked && self.trust != Some(true)) {
+            return Err(invalid(format!(
+                "{key} of network {network} is true, and a NIC grants that to trusted VFs only; set trust to \"on\" as well"
+            )));
+        }
+        if let (Some(trunk), Some(vlan)) = (&self.vlan_trunk, self.vlan.filter(|vlan| vlan.id > 0)) {
+            return Err(invalid(format!(
+                "vlanTrunk of network {network} is {trunk}, and its vlan is {}; either the NIC tags or the pod does, so \
+                 remove one of them",
+                vlan.id
+            )));
+        }
         match (self.min_tx_rate, self.max_tx_rate) {
             (Some(min), Some(max)) if max > 0 && min > max => Err(invalid(format!(
-                "min_tx_rate of network {network} is {min}, above its max_tx_rate {max}; set it to at most that"
+                "min_tx_rate of network {network} is {min}, above the max_tx_rate {max} that holds for the pod; set it to at most that"
             ))),
             _ => Ok(()),
         }
@@ -86,6 +121,16 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
+    /// The value of a key; null is as absent, as in sriov-cni.
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.keys.get(key).filter(|value| !value.is_null())
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, CniError> {
+        let Some(value) = self.value(key) else { return Ok(false) };
+        value.as_bool().ok_or_else(|| bad_value(&format!("{}{key}", self.place), value, "true or false"))
+    }
+
     fn vlan(&self) -> Result<Option<VlanTag>, CniError> {
         let id: Option<u16> = self.number("vlan", (0, MAX_VLAN))?;
         let qos: Option<u8> = self.number("vlanQoS", (0, 7))?;
@@ -113,7 +158,7 @@ impl Keys<'_> {
         key: &str,
         (low, high): (T, T),
     ) -> Result<Option<T>, CniError> {
-        let Some(value) = self.keys.get(key) else { return Ok(None) };
+        let Some(value) = self.value(key) else { return Ok(None) };
         let (low, high): (u64, u64) = (low.into(), high.into());
         let number = value.as_u64().filter(|number| (low..=high).contains(number));
         let number = number.and_then(|number| T::try_from(number).ok());
@@ -128,7 +173,8 @@ impl Keys<'_> {
         allowed: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, CniError> {
-        let Some(value) = self.keys.get(key) else { return Ok(None) };
+        // sriov-cni reads an empty text as none, and generated configurations have such.
+        let Some(value) = self.value(key).filter(|value| *value != "") else { return Ok(None) };
         let error = || bad_value(&format!("{}{key}", self.place), value, allowed);
         value.as_str().and_then(read).map(Some).ok_or_else(error)
     }

@@ -60,8 +60,33 @@ fn every_bad_value_is_named_with_what_is_allowed() {
         (json!({"trust": true}), ErrorCode::INVALID_CONFIG, &["trust is true", "\"on\" or \"off\""]),
         (json!({"link_state": "up"}), ErrorCode::INVALID_CONFIG, &["link_state", "auto"]),
         (json!({"mtu": 10}), ErrorCode::INVALID_CONFIG, &["mtu is 10", "68"]),
+        (json!({"allmulti": true}), ErrorCode::INVALID_CONFIG, &["allmulti", "trust"]),
+        (json!({"promisc": true, "trust": "off"}), ErrorCode::INVALID_CONFIG, &["promisc", "trust"]),
+        (json!({"promisc": "on"}), ErrorCode::INVALID_CONFIG, &["promisc is \"on\"", "true or false"]),
+        (json!({"vlanTrunk": "9-4"}), ErrorCode::INVALID_CONFIG, &["vlanTrunk is \"9-4\"", "2,4-9"]),
+        (json!({"vlanTrunk": "2", "vlan": 5}), ErrorCode::INVALID_CONFIG, &["vlanTrunk", "vlan is 5"]),
+        (
+            json!({"runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:01"}}),
+            ErrorCode::INVALID_CONFIG,
+            &["infinibandGUID", "capabilities"],
+        ),
+        (
+            json!({"runtimeConfig": {"infinibandGUID": "00:00:00:00:00:00:00:00"}}),
+            ErrorCode::INVALID_CONFIG,
+            &["infinibandGUID", "not all zero"],
+        ),
+        (
+            json!({"min_tx_rate": 20, "runtimeConfig": {"bandwidth": {"egressRate": 10_000_000}}}),
+            ErrorCode::INVALID_CONFIG,
+            &["min_tx_rate", "max_tx_rate 10"],
+        ),
         (json!({"min_tx_rate": 9, "max_tx_rate": 8}), ErrorCode::INVALID_CONFIG, &["min_tx_rate", "8"]),
         (json!({"deviceID": 5}), ErrorCode::INVALID_CONFIG, &["deviceID is 5"]),
+        (
+            json!({"deviceID": "mlx5_core.sf.4"}),
+            ErrorCode::INVALID_CONFIG,
+            &["\"mlx5_core.sf.4\"", "scalable function"],
+        ),
         (json!({"deviceID": "eth0"}), ErrorCode::INVALID_CONFIG, &["deviceID", "\"eth0\""]),
         (
             json!({"resourceName": "vf"}),
@@ -69,9 +94,14 @@ fn every_bad_value_is_named_with_what_is_allowed() {
             &["resourceName is \"vf\"", "zerobridge.io/vf"],
         ),
         (
-            json!({"ipam": {"type": "dhcp"}}),
+            json!({"ipam": {"type": "bin/dhcp"}}),
             ErrorCode::INVALID_CONFIG,
-            &["ipam.type is \"dhcp\"", "zerobridge-ipam"],
+            &["ipam.type is \"bin/dhcp\"", "zerobridge-ipam"],
+        ),
+        (
+            json!({"readyWhenFull": "yes"}),
+            ErrorCode::INVALID_CONFIG,
+            &["readyWhenFull is \"yes\"", "true or false"],
         ),
         (json!({"networks": []}), ErrorCode::INVALID_CONFIG, &["networks is []"]),
         (json!({"networks": [7]}), ErrorCode::INVALID_CONFIG, &["networks[0] is 7"]),
@@ -91,6 +121,11 @@ fn every_bad_value_is_named_with_what_is_allowed() {
             &["\"vlan\" stands beside \"networks\""],
         ),
         (
+            json!({"ipam": {"type": "host-local"}, "networks": [{"name": "a", "resourceName": "x/y"}]}),
+            ErrorCode::INVALID_CONFIG,
+            &["\"ipam\" stands beside \"networks\""],
+        ),
+        (
             json!({"networks": [{"name": "a", "resourceName": "x/y"}, {"name": "b", "resourceName": "x/y"}]}),
             ErrorCode::INVALID_CONFIG,
             &["resourceName \"x/y\""],
@@ -101,6 +136,38 @@ fn every_bad_value_is_named_with_what_is_allowed() {
         for part in parts {
             assert!(error.msg.contains(part), "{own}: {error} does not say {part}");
         }
+    }
+}
+
+#[test]
+fn what_sriov_cni_reads_as_unset_is_unset() {
+    let empty =
+        json!({"mac": "", "spoofchk": "", "trust": "", "link_state": "", "vlan": null, "max_tx_rate": null});
+    assert_eq!(parse(empty).unwrap().networks[0].settings, VfSettings::default());
+}
+
+#[test]
+fn a_trusted_vf_may_ask_for_more_frames_and_false_is_as_absent() {
+    let settings = |own| parse(own).unwrap().networks[0].settings.clone();
+    let both =
+        settings(json!({"allmulti": true, "promisc": true, "trust": "on", "vlan": 0, "vlanTrunk": "2,4-9"}));
+    assert!(both.all_multicast && both.promiscuous);
+    assert_eq!(both.vlan_trunk.unwrap().to_string(), "2,4-9");
+    assert_eq!(settings(json!({"allmulti": false, "promisc": false})), VfSettings::default());
+}
+
+#[test]
+fn of_a_pods_rate_and_its_networks_the_lower_one_counts() {
+    for (own, asked, rate) in [
+        (json!({}), 10, Some(10)),
+        (json!({"max_tx_rate": 0}), 10, Some(10)),
+        (json!({"max_tx_rate": 5}), 10, Some(5)),
+        (json!({"max_tx_rate": 50}), 10, Some(10)),
+        (json!({"max_tx_rate": 50}), 0, Some(50)),
+    ] {
+        let mut own = own;
+        own["runtimeConfig"] = json!({"bandwidth": {"egressRate": asked * 1_000_000}});
+        assert_eq!(parse(own.clone()).unwrap().networks[0].settings.max_tx_rate, rate, "{own}");
     }
 }
 

@@ -167,7 +167,7 @@ impl Upkeep {
             }
         }
         self.told.clone_from(&passed.reports);
-        let dirty = passed.dirty();
+        let dirty = passed.dirty.clone();
         self.dirty.send_if_modified(|present| {
             let news = **present != dirty;
             if news {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tracing::{debug, info, warn};
-use zerobridge_cni_sriov::Repairer;
+use zerobridge_cni_sriov::{RepairError, Repairer};
 use zerobridge_kernel::Machine;
 use zerobridge_ledger::{Attachment, Ledger, LedgerError, Pod, UnixSeconds};
 use zerobridge_proto::{PciAddress, chain};
@@ -35,8 +35,11 @@ pub(crate) struct Reconciliation {
     pub(crate) kept: usize,
     /// Attachments that were ended.
     pub(crate) repaired: Vec<Repair>,
-    /// Attachments that are to be ended and could not be, and why not: the VFs are as their pods left them.
+    /// Attachments that are to be ended and could not be, and why not.
     pub(crate) failed: Vec<(Repair, String)>,
+    /// The VFs that are not fit for another pod: a pod left them, and they could not be restored. One that a pod still holds
+    /// is not given to another.
+    pub(crate) dirty: DirtyVfs,
     /// What only a person can decide.
     pub(crate) reports: BTreeSet<Report>,
 }
@@ -112,7 +115,15 @@ impl Reconciler {
                 pass.repaired.push(repair);
             }
             Ok(false) => debug!(%device, owner = %record.owner, "somebody else was faster"),
-            Err(error) => pass.failed.push((repair, chain(&error))),
+            Err(error) => {
+                let reason = chain(&error);
+                // An IPAM plugin is told when the VF is home already. One of an earlier boot is as the boot made it.
+                if cause == Cause::Abandoned && !matches!(error, RepairError::Ipam(_)) {
+                    let left = format!("a pod left it behind, and restoring it failed: {reason}");
+                    pass.dirty.insert(device, left);
+                }
+                pass.failed.push((repair, reason));
+            }
         }
     }
 
@@ -129,18 +140,6 @@ impl Reconciler {
             }
         }
         self.told_failures = failures;
-    }
-}
-
-impl Reconciliation {
-    /// The VFs that are not fit for another pod: a pod left them, and they could not be restored. One of an earlier boot
-    /// is as the boot made it, and one that a pod still holds is not given to another.
-    pub(crate) fn dirty(&self) -> DirtyVfs {
-        let left = self.failed.iter().filter(|(repair, _)| repair.cause == Cause::Abandoned);
-        left.map(|(repair, error)| {
-            (repair.device, format!("a pod left it behind, and restoring it failed: {error}"))
-        })
-        .collect()
     }
 }
 
@@ -273,11 +272,26 @@ mod tests {
         for repaired in [1, 0] {
             let pass = world.pass(Some(&Held::default()));
             assert_eq!((pass.repaired.len(), pass.failed.len()), (repaired, 1));
-            let dirty = pass.dirty();
+            let dirty = &pass.dirty;
             assert!(dirty[&stuck.device].contains("has no network interface on the host"), "{dirty:?}");
             assert_eq!(dirty.len(), 1);
             assert_eq!((world.owners(), world.resting()), (vec![owner("c1")], vec!["10.0.0.6".to_owned()]));
         }
+    }
+
+    /// Addresses that nobody takes back keep their record, and the VF, which is home, is fit for the next pod.
+    #[test]
+    fn an_ipam_plugin_that_fails_makes_no_vf_dirty() {
+        let mut world = World::new();
+        let mut wanted: serde_json::Value = serde_json::from_str(&record().wanted).unwrap();
+        wanted["ipam"] = serde_json::json!({
+            "network": "blue", "plugin": "absent", "path": "/absent", "args": "", "config": {}, "result": null,
+        });
+        world.attach(&Attachment { wanted: wanted.to_string(), ..record() }, "10.0.0.5");
+        world.tree.remove(record().device);
+        let pass = world.pass(Some(&Held::default()));
+        assert!(pass.failed[0].1.contains("\"absent\", and no directory of CNI_PATH has it"), "{pass:?}");
+        assert_eq!((pass.dirty, world.owners()), (DirtyVfs::new(), vec![owner("c1")]));
     }
 
     #[test]

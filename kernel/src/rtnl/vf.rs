@@ -1,7 +1,5 @@
 //! A VF's admin state: what the PF imposes on it, read and written through the PF's link.
 
-use std::fmt;
-
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState, VfInfoMac, VfInfoRate,
@@ -190,7 +188,7 @@ impl RtnlSocket {
         message.header.index = pf.0;
         message.attributes.push(LinkAttribute::VfInfoList(vec![LinkVfInfo(attributes_of(change, index))]));
         self.change(RouteNetlinkMessage::SetLink(message), 0, || {
-            format!("set VF {index} of the PF, interface {}, to {change}", pf.0)
+            format!("set VF {index} of the PF, interface {}, to {}", pf.0, in_words(change))
         })
     }
 }
@@ -272,36 +270,16 @@ fn counters_of(entry: &LinkVfInfo) -> Option<(u16, VfCounters)> {
     Some((index?, counters))
 }
 
-impl VfAdminChange {
-    /// The same change, one setting at a time: who was refused learns by it which of them it was.
-    pub fn settings(self) -> impl Iterator<Item = Self> {
-        let none = Self::default();
-        [
-            Self { mac: self.mac, ..none },
-            Self { vlan: self.vlan, ..none },
-            Self { tx_rate: self.tx_rate, ..none },
-            Self { spoof_check: self.spoof_check, ..none },
-            Self { link_state: self.link_state, ..none },
-            Self { trust: self.trust, ..none },
-        ]
-        .into_iter()
-        .filter(move |setting| *setting != none)
-    }
-}
-
-/// In words, `VLAN 100 QoS 0, spoof check on`.
-impl fmt::Display for VfAdminChange {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on_off = |on: bool| if on { "on" } else { "off" };
-        let mut words = Vec::new();
-        words.extend(self.mac.map(|mac| format!("admin address {mac}")));
-        words.extend(self.vlan.map(|vlan| format!("VLAN {} QoS {}", vlan.id, vlan.qos)));
-        words.extend(self.tx_rate.map(|(min, max)| format!("transmit rate {min} to {max} Mbit/s")));
-        words.extend(self.spoof_check.map(|on| format!("spoof check {}", on_off(on))));
-        words.extend(self.link_state.map(|state| format!("link state {state:?}").to_lowercase()));
-        words.extend(self.trust.map(|on| format!("trust {}", on_off(on))));
-        out.write_str(&words.join(", "))
-    }
+fn in_words(change: &VfAdminChange) -> String {
+    let on_off = |on: bool| if on { "on" } else { "off" };
+    let mut words = Vec::new();
+    words.extend(change.mac.map(|mac| format!("admin address {mac}")));
+    words.extend(change.vlan.map(|vlan| format!("VLAN {} QoS {}", vlan.id, vlan.qos)));
+    words.extend(change.tx_rate.map(|(min, max)| format!("transmit rate {min} to {max} Mbit/s")));
+    words.extend(change.spoof_check.map(|on| format!("spoof check {}", on_off(on))));
+    words.extend(change.link_state.map(|state| format!("link state {state:?}").to_lowercase()));
+    words.extend(change.trust.map(|on| format!("trust {}", on_off(on))));
+    words.join(", ")
 }
 
 impl From<VlanProtocol> for netlink_packet_route::link::VlanProtocol {

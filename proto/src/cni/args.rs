@@ -65,12 +65,13 @@ impl Args {
         self.get("IgnoreUnknown").is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
     }
 
-    /// `MAC`: the Ethernet address asked for.
+    /// `MAC`: the Ethernet address asked for; an empty one is none.
     ///
     /// # Errors
     /// Code 4 when the value is no Ethernet address.
     pub fn mac(&self) -> Result<Option<Mac>, CniError> {
         self.get("MAC")
+            .filter(|text| !text.is_empty())
             .map(|text| text.parse().map_err(|error| invalid(format!("CNI_ARGS: MAC: {error}"))))
             .transpose()
     }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::args::parse_ip;
@@ -26,7 +26,9 @@ pub struct NetworkConfig {
     pub dns: Dns,
     /// `runtimeConfig`: what the runtime filled in for the declared capabilities.
     pub runtime: RuntimeConfig,
-    /// `cni.dev/valid-attachments`: GC keeps these. `None` when the key is absent.
+    /// GC keeps these: what stands under `cni.dev/valid-attachments` and under `cni.dev/attachments`, as the specification
+    /// called it for a while and libcni still writes beside it. `None` when both keys are absent; `null`, which is how a
+    /// runtime written in Go says it, is an empty list.
     pub valid_attachments: Option<Vec<ValidAttachment>>,
     /// Every key that is not of the specification and does not begin with `cni.dev/`.
     pub own: Map<String, Value>,
@@ -50,6 +52,8 @@ pub struct RuntimeConfig {
     /// The GUID of an InfiniBand VF.
     #[serde(rename = "infinibandGUID")]
     pub infiniband_guid: Option<String>,
+    /// The rates asked for, in bit/s: an object with `egressRate` and so on.
+    pub bandwidth: Option<Value>,
     /// Name resolution asked for.
     pub dns: Option<Dns>,
     /// The file in which Multus expects the device's description.
@@ -92,8 +96,10 @@ struct Wire {
     dns: Option<Dns>,
     #[serde(rename = "runtimeConfig", default)]
     runtime: Option<RuntimeConfig>,
-    #[serde(rename = "cni.dev/valid-attachments", default)]
+    #[serde(rename = "cni.dev/valid-attachments", default, deserialize_with = "null_as_none_valid")]
     valid_attachments: Option<Vec<ValidAttachment>>,
+    #[serde(rename = "cni.dev/attachments", default, deserialize_with = "null_as_none_valid")]
+    attachments: Option<Vec<ValidAttachment>>,
     #[serde(rename = "prevResult", default)]
     prev_result: Option<Value>,
     #[serde(default)]
@@ -124,7 +130,10 @@ impl NetworkConfig {
             ipam: wire.ipam,
             dns: wire.dns.unwrap_or_default(),
             runtime: wire.runtime.unwrap_or_default(),
-            valid_attachments: wire.valid_attachments,
+            valid_attachments: match (wire.valid_attachments, wire.attachments) {
+                (Some(valid), Some(more)) => Some([valid, more].concat()),
+                (valid, more) => valid.or(more),
+            },
             own,
             prev_result: wire.prev_result,
             args: wire.args.unwrap_or_default(),
@@ -195,6 +204,12 @@ impl NetworkConfig {
     fn cni_args(&self, key: &str) -> Option<&Value> {
         self.args.get("cni")?.get(key)
     }
+}
+
+fn null_as_none_valid<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<ValidAttachment>>, D::Error> {
+    Option::deserialize(deserializer).map(|list| Some(list.unwrap_or_default()))
 }
 
 fn version(object: &Map<String, Value>) -> Result<Version, CniError> {
@@ -293,6 +308,27 @@ mod tests {
             config.requested_ips(&Args::default()).unwrap_err().msg.contains("runtimeConfig.ips holds \"x\"")
         );
         assert!(config.requested_mac(&Args::default()).unwrap_err().msg.contains("runtimeConfig.mac"));
+    }
+
+    #[test]
+    fn what_gc_keeps_is_read_under_both_names_and_absence_is_not_emptiness() {
+        let valid = |keys: &str| {
+            let text = format!(r#"{{"cniVersion":"1.1.0","name":"a"{keys}}}"#);
+            let list = decode(&text).unwrap().valid_attachments?;
+            Some(list.into_iter().map(|one| one.container_id).collect::<Vec<_>>().join(","))
+        };
+        let c1 = r#"[{"containerID":"c1","ifname":"eth0"}]"#;
+        let c2 = r#"[{"containerID":"c2","ifname":"eth0"}]"#;
+        for (keys, expected) in [
+            (String::new(), None),
+            (format!(r#","cni.dev/valid-attachments":{c1}"#), Some("c1")),
+            (format!(r#","cni.dev/attachments":{c1}"#), Some("c1")),
+            (format!(r#","cni.dev/attachments":{c1},"cni.dev/valid-attachments":{c2}"#), Some("c2,c1")),
+            (r#","cni.dev/valid-attachments":null"#.to_owned(), Some("")),
+            (r#","cni.dev/valid-attachments":[]"#.to_owned(), Some("")),
+        ] {
+            assert_eq!(valid(&keys).as_deref(), expected, "{keys}");
+        }
     }
 
     #[test]

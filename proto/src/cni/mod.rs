@@ -12,6 +12,7 @@ mod config;
 mod environment;
 mod error;
 mod keys;
+mod legacy;
 mod name;
 mod result;
 mod version;

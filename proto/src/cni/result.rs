@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::{CniError, ErrorCode, Version};
+use super::{CniError, ErrorCode, Version, legacy};
 use crate::{Mac, PciAddress};
 
 /// The success of ADD (SPEC, section 5, "ADD Success").
@@ -129,12 +129,15 @@ impl AddResult {
         object
     }
 
-    /// Reads a result of any supported version: a `prevResult`, or what a delegated plugin printed. Fields that are
-    /// not known are passed over, since another plugin of the chain may have put them there.
+    /// Reads a result of any supported version, and of 0.1.0 and 0.2.0: a `prevResult`, or what a delegated plugin
+    /// printed. Fields that are not known are passed over, since another plugin of the chain may have put them there.
     ///
     /// # Errors
     /// Code 1 when it carries a `cniVersion` that is not supported, code 6 when it has another shape.
     pub fn decode(result: &Value) -> Result<Self, CniError> {
+        if legacy::is_legacy(result) {
+            return legacy::decode(result);
+        }
         if let Some(version) = result.get("cniVersion") {
             let text = version.as_str().map_or_else(|| version.to_string(), str::to_owned);
             text.parse::<Version>().map_err(|error| {
@@ -147,13 +150,20 @@ impl AddResult {
 }
 
 impl Interface {
-    /// A PCI function's Ethernet interface inside a container.
+    /// A PCI function inside a container. One that a userspace driver has is no interface of the kernel's: its MTU is
+    /// unknown, and its address too unless something imposes one.
     #[must_use]
-    pub fn of_device(name: &str, mac: Mac, mtu: u32, sandbox: &str, device: PciAddress) -> Self {
+    pub fn of_device(
+        name: &str,
+        mac: Option<Mac>,
+        mtu: Option<u32>,
+        sandbox: &str,
+        device: PciAddress,
+    ) -> Self {
         Self {
             name: name.to_owned(),
-            mac: Some(mac.to_string()),
-            mtu: Some(mtu),
+            mac: mac.map(|mac| mac.to_string()),
+            mtu,
             sandbox: Some(sandbox.to_owned()),
             socket_path: None,
             pci_id: Some(device.to_string()),
@@ -195,8 +205,8 @@ mod tests {
         AddResult {
             interfaces: vec![Interface::of_device(
                 "eth0",
-                "02:00:00:00:00:01".parse().unwrap(),
-                9000,
+                "02:00:00:00:00:01".parse().ok(),
+                Some(9000),
                 "/run/netns/x",
                 "0000:01:10.0".parse().unwrap(),
             )],
@@ -264,7 +274,7 @@ mod tests {
     fn a_wrong_shape_and_a_wrong_version_have_their_codes() {
         let shape = AddResult::decode(&json!({"ips": [{"address": "10.0.0.5"}]})).unwrap_err();
         assert_eq!(shape.code, ErrorCode::DECODE);
-        let version = AddResult::decode(&json!({"cniVersion": "0.2.0"})).unwrap_err();
+        let version = AddResult::decode(&json!({"cniVersion": "2.0.0"})).unwrap_err();
         assert_eq!(version.code, ErrorCode::INCOMPATIBLE_VERSION);
     }
 }
