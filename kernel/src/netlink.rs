@@ -108,7 +108,7 @@ pub(crate) struct Conversation {
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+pub(crate) enum Progress {
     /// More datagrams follow.
     Partial,
     /// It is complete.
@@ -234,7 +234,7 @@ fn framed<M>(message: M, flags: u16) -> NetlinkMessage<M> {
 }
 
 /// Takes the messages of one datagram of the answer to request number `sequence`.
-fn take<M: NetlinkDeserializable>(
+pub(crate) fn take<M: NetlinkDeserializable>(
     mut datagram: &[u8],
     sequence: u32,
     request: &dyn Fn() -> String,

@@ -140,7 +140,7 @@ impl UeventSocket {
 
 /// Reads a message as `lib/kobject_uevent.c` writes it: `action@devpath`, then variables, each ended by a zero byte.
 /// `None` for anything else.
-fn parse(datagram: &[u8]) -> Option<Uevent> {
+pub(crate) fn parse(datagram: &[u8]) -> Option<Uevent> {
     // A netdev's name may be any bytes.
     let text = String::from_utf8_lossy(datagram);
     let mut lines = text.split_terminator('\0');

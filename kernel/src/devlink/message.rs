@@ -13,7 +13,7 @@ const HEADER_LEN: usize = 4;
 
 /// A message of a generic netlink family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct GenericMessage {
+pub(crate) struct GenericMessage {
     family: u16,
     command: u8,
     version: u8,

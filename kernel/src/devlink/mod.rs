@@ -201,6 +201,16 @@ fn known<T>(answer: Result<T, NetlinkError>) -> Result<Option<T>, NetlinkError> 
     }
 }
 
+/// Reads an answer in every way, for a fuzzer.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn read_all_of(message: &GenericMessage) {
+    let answer = message.attributes();
+    let function = answer.text(attribute::DEV_NAME).and_then(|name| name.parse().ok());
+    let reporter = function.and_then(|function| reporter_of(answer, function));
+    let read = (flag_of(answer, "enable_roce"), answer.u16(FAMILY_ID));
+    std::hint::black_box((reporter, read, running_version(answer, "fw.app.name")));
+}
+
 fn reporter_of(answer: Attributes<'_>, function: PciAddress) -> Option<HealthReporter> {
     let named = answer.text(attribute::DEV_NAME).and_then(|name| name.parse().ok());
     if answer.text(attribute::BUS_NAME) != Some("pci") || named != Some(function) {

@@ -6,6 +6,8 @@
 mod address;
 mod host;
 mod link;
+#[cfg(any(test, feature = "testing"))]
+mod reading;
 mod route;
 mod socket;
 mod vf;
@@ -14,6 +16,8 @@ pub use host::{HostLink, HostNetwork};
 #[cfg(feature = "events")]
 pub(crate) use host::{used_address, used_routes};
 pub use link::{IfIndex, Link, LinkChange};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use reading::read_all_of;
 pub use route::Route;
 pub use socket::{RtnlError, RtnlSocket};
 pub use vf::{VfAdmin, VfAdminChange, VfCounters, VfLinkState, VlanProtocol, VlanTag};

@@ -160,7 +160,7 @@ pub(super) fn destination_of(message: &RouteMessage) -> Option<IpNet> {
     IpNet::new(named.unwrap_or(Some(any))?, message.header.destination_prefix_length).ok()
 }
 
-fn route_of(message: RouteMessage, index: IfIndex) -> Option<Route> {
+pub(super) fn route_of(message: RouteMessage, index: IfIndex) -> Option<Route> {
     if message.header.kind != RouteType::Unicast || message.header.protocol == RouteProtocol::Kernel {
         return None;
     }

@@ -210,7 +210,7 @@ fn attributes_of(change: &VfAdminChange, index: u16) -> Vec<VfInfo> {
 }
 
 /// The admin state in one entry of the PF's list, when the entry is that of VF `index`.
-fn admin_of(entry: &LinkVfInfo, index: u16) -> Option<VfAdmin> {
+pub(super) fn admin_of(entry: &LinkVfInfo, index: u16) -> Option<VfAdmin> {
     let mut admin = VfAdmin::default();
     let mut found = false;
     for attribute in &entry.0 {
@@ -243,7 +243,7 @@ fn admin_of(entry: &LinkVfInfo, index: u16) -> Option<VfAdmin> {
 }
 
 /// A VF's index and counters in one entry of the PF's list.
-fn counters_of(entry: &LinkVfInfo) -> Option<(u16, VfCounters)> {
+pub(super) fn counters_of(entry: &LinkVfInfo) -> Option<(u16, VfCounters)> {
     let mut index = None;
     let mut counters = VfCounters::default();
     for attribute in &entry.0 {

@@ -4,9 +4,11 @@
     reason = "a test that cannot prepare its world has nothing better to do than stop"
 )]
 
+mod decoding;
 mod host_link;
 mod netns;
 
 pub use crate::sysfs::{FakeFunction, FakeRdma, SysfsTree};
+pub use decoding::read_datagram;
 pub use host_link::idle_link;
 pub use netns::TestNetns;

@@ -5,4 +5,4 @@
 
 mod protocol;
 
-pub use protocol::{Answer, Call, Output, PORT_NAME, Program, Reply, Request, State};
+pub use protocol::{Answer, Call, Cycles, Output, PORT_NAME, Program, Reply, Request, Run, Runs, State};

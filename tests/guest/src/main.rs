@@ -1,10 +1,11 @@
-//! What the lab runs inside its VM: the first process, the agent that the host talks to, and two tools for tests.
+//! What the lab runs inside its VM: the first process, the agent that the host talks to, and tools for tests.
 //!
 //! Refuses to know which test is running.
 #![forbid(unsafe_code)]
 
 mod agent;
 mod crash;
+mod cycles;
 mod init;
 mod process;
 mod resources;
@@ -18,6 +19,7 @@ use zerobridge_proto::chain;
 const USAGE: &str = "usage: lab-guest init | agent
        lab-guest crash REPORT [--at N] -- PROGRAM [ARGUMENT…]
        lab-guest traced PROGRAM [ARGUMENT…]
+       lab-guest cycles
        lab-guest resources allocatable | pods
        lab-guest resources wait RESOURCE COUNT SECONDS [OLD-SOCKET-INODE]
        lab-guest resources follow SECONDS RESOURCE=COUNT… -- PROGRAM [ARGUMENT…]
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["agent"] => agent::run().map_err(Into::into),
         ["crash", rest @ ..] => crash::run(rest).map_err(Into::into),
         ["traced", program, rest @ ..] => crash::become_traced(program, rest).map_err(Into::into),
+        ["cycles"] => cycles::run().map_err(Into::into),
         ["resources", rest @ ..] => resources::run(rest).map_err(Into::into),
         _ => Err(Box::<dyn Error>::from(USAGE)),
     };

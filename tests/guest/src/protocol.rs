@@ -1,6 +1,7 @@
 //! Requests and answers. The host sends one request and waits for its answer before the next.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,42 @@ pub enum State {
     Running,
     /// Ended with this code; 128 + the signal's number if a signal ended it.
     Ended(i32),
+}
+
+/// What `lab-guest cycles` reads: two programs that undo each other, such as ADD and DEL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cycles {
+    /// How often both are run.
+    pub rounds: u32,
+    /// Run first in each round.
+    pub first: Program,
+    /// Run second.
+    pub second: Program,
+    /// Run after each round without being measured, for the machine to come to rest.
+    pub between: Option<Program>,
+}
+
+/// What `lab-guest cycles` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Runs {
+    /// One entry a round.
+    pub first: Vec<Run>,
+    /// One entry a round.
+    pub second: Vec<Run>,
+    /// The most memory that any process of the first round had, in KiB. A process starts as a copy of `lab-guest`, so it
+    /// cannot be less than what that has.
+    pub peak_kib: u64,
+}
+
+/// What one run took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// From start to end.
+    pub wall: Duration,
+    /// Of processors, in user and kernel mode together, with everything that it started and waited for.
+    pub cpu: Duration,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::machine::{Guest, GuestError, Hardware, Vm, VmError};
-use crate::network::Snapshot;
+use crate::network::{PLUGIN_FOLDER, Snapshot};
 use crate::node::Node;
 use crate::prepare::Prepared;
 use crate::programs::{Programs, ProgramsError};
@@ -65,6 +65,21 @@ impl Lab {
     pub fn install_plugins(&mut self) -> Result<&mut Guest, LabError> {
         Programs::locate()?.install_plugins(&mut self.vm.guest)?;
         Ok(&mut self.vm.guest)
+    }
+
+    /// Installs the CNI plugins under test, the reference plugins beside them, and `cnitool`, which calls them as a runtime
+    /// does.
+    ///
+    /// # Errors
+    /// When the plugins under test have not been built.
+    pub fn install_reference(&mut self) -> Result<&mut Guest, LabError> {
+        let folders =
+            [&self.prepared.cni_plugins, &self.prepared.cnitool].map(|path| path.display().to_string());
+        let guest = self.install_plugins()?;
+        for folder in folders {
+            guest.run(&["cp", "-r", &format!("{folder}/."), PLUGIN_FOLDER])?;
+        }
+        Ok(guest)
     }
 
     /// The guest and its node, which is started when it is first asked for.

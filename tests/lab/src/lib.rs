@@ -4,6 +4,7 @@
 //! Refuses to know what a scenario expects.
 #![forbid(unsafe_code)]
 
+mod attachments;
 mod figures;
 mod lab;
 mod machine;
@@ -14,6 +15,7 @@ mod programs;
 mod report;
 mod story;
 
+pub use attachments::{AttachmentFiguresError, attachment_figures};
 pub use figures::{FiguresError, figures};
 pub use lab::{CARDS, Lab, LabError, VFS_PER_CARD};
 pub use machine::{Guest, GuestError, Hardware, Output, Program, State, Vm, VmError, program};

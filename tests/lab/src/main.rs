@@ -6,7 +6,9 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zerobridge_lab::{Cache, Lab, LabError, Prepared, Progress, figures, prepare, report, tell};
+use zerobridge_lab::{
+    Cache, Lab, LabError, Prepared, Progress, attachment_figures, figures, prepare, report, tell,
+};
 use zerobridge_proto::chain;
 
 /// A VM with real SR-IOV network cards, a real containerd and a real kubelet.
@@ -25,6 +27,15 @@ enum Action {
     Demo,
     /// Measure the daemon on a node with eight VFs, at rest and when a VF changes; takes two to three minutes.
     Figures,
+    /// Measure ADD and DEL against the CNI reference plugins and against the least possible; takes ten minutes.
+    Attachments {
+        /// The program that makes the requests to the kernel and nothing else (`kernel/examples/floor.rs`), static.
+        #[arg(long)]
+        floor: String,
+        /// How often each attaches the VF and gives it back.
+        #[arg(long, default_value_t = 100)]
+        cycles: u32,
+    },
     /// Boot a VM with eight VFs and run shell scripts in it, one after the other.
     Run {
         /// Start containerd, the kubelet and the device plugin first.
@@ -68,6 +79,14 @@ fn act(action: &Action) -> Result<(), Box<dyn Error>> {
         Action::Figures => {
             let mut lab = boot(&prepared, &progress)?;
             let outcome = figures(&mut lab, &mut io::stdout());
+            if outcome.is_err() {
+                progress.say(&report(&mut lab.vm));
+            }
+            Ok(outcome?)
+        }
+        Action::Attachments { floor, cycles } => {
+            let mut lab = boot(&prepared, &progress)?;
+            let outcome = attachment_figures(&mut lab, floor, *cycles, &mut io::stdout());
             if outcome.is_err() {
                 progress.say(&report(&mut lab.vm));
             }

@@ -31,7 +31,7 @@ pub(crate) const GROUP: Group = Group {
 };
 
 /// Ends unless `call` is refused with all of `words` in its error, and neither the VFs nor the ledger have changed.
-fn refused_without_a_trace(guest: &mut Guest, call: &CniCall, words: &[&str]) -> Outcome {
+pub(crate) fn refused_without_a_trace(guest: &mut Guest, call: &CniCall, words: &[&str]) -> Outcome {
     let (state, records) = (guest.snapshot()?, ledger(guest)?);
     let error = guest.cni_refusal(call)?;
     let text = format!("{} {}", error.msg, error.details);

@@ -7,7 +7,9 @@
 
 mod bad_input;
 mod cdi;
+mod conformance;
 mod crash;
+mod defects;
 mod del;
 mod expect;
 mod first_pod;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 12] = [
     lab::GROUP,
     first_pod::GROUP,
     inventory::GROUP,
@@ -33,6 +35,8 @@ const GROUPS: [Group; 10] = [
     health::GROUP,
     zbctl::GROUP,
     del::GROUP,
+    conformance::GROUP,
+    defects::GROUP,
     crash::GROUP,
     bad_input::GROUP,
 ];

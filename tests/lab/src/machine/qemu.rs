@@ -131,6 +131,7 @@ mod tests {
             kubernetes: "/c/k".into(),
             containerd: "/c/c".into(),
             cni_plugins: "/c/p".into(),
+            cnitool: "/c/t".into(),
             image: "/c/i.tar".into(),
         }
     }

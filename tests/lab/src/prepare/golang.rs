@@ -22,12 +22,17 @@ const CONTAINERD_PACKAGES: [&str; 3] = [
 const CONTAINERD_TAGS: &str = "no_btrfs,no_devmapper,no_zfs,netgo,osusergo";
 
 pub(crate) const CNI_PLUGINS: &str = "1.9.1";
-/// What a measurement compares Zerobridge with, and containerd's loopback plugin.
-const CNI_PLUGIN_PACKAGES: [&str; 3] = [
+/// What a measurement compares Zerobridge with, what scenarios chain it with, and containerd's loopback plugin.
+const CNI_PLUGIN_PACKAGES: [&str; 4] = [
     "github.com/containernetworking/plugins/plugins/ipam/host-local",
     "github.com/containernetworking/plugins/plugins/main/host-device",
     "github.com/containernetworking/plugins/plugins/main/loopback",
+    "github.com/containernetworking/plugins/plugins/meta/tuning",
 ];
+
+/// The specification's own runtime library, as a command.
+pub(crate) const CNITOOL: &str = "1.3.1";
+const CNITOOL_PACKAGES: [&str; 1] = ["github.com/containernetworking/cni/cnitool"];
 
 /// A folder with `kubelet`.
 pub(crate) fn kubernetes(cache: &Cache) -> Result<Entry, PrepareError> {
@@ -58,9 +63,14 @@ pub(crate) fn containerd(cache: &Cache) -> Result<Entry, PrepareError> {
     install(cache, "containerd", &CONTAINERD_PACKAGES, CONTAINERD, CONTAINERD_TAGS)
 }
 
-/// A folder with `host-device`, `host-local` and `loopback`.
+/// A folder with `host-device`, `host-local`, `loopback` and `tuning`.
 pub(crate) fn cni_plugins(cache: &Cache) -> Result<Entry, PrepareError> {
     install(cache, "cni-plugins", &CNI_PLUGIN_PACKAGES, CNI_PLUGINS, "")
+}
+
+/// A folder with `cnitool`.
+pub(crate) fn cnitool(cache: &Cache) -> Result<Entry, PrepareError> {
+    install(cache, "cnitool", &CNITOOL_PACKAGES, CNITOOL, "")
 }
 
 fn install(

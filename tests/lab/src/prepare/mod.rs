@@ -69,6 +69,8 @@ pub struct Prepared {
     pub containerd: PathBuf,
     /// The folder of the CNI reference plugins.
     pub cni_plugins: PathBuf,
+    /// The folder of `cnitool`.
+    pub cnitool: PathBuf,
     /// The container image's archive.
     pub image: PathBuf,
 }
@@ -93,6 +95,8 @@ pub fn prepare(cache: &Cache, progress: &Progress) -> Result<Prepared, PrepareEr
     let image = progress.step("container image", || image::prepare(cache), made)?;
     let name = format!("CNI reference plugins {}", golang::CNI_PLUGINS);
     let cni_plugins = progress.step(&name, || golang::cni_plugins(cache), made)?;
+    let name = format!("cnitool {}", golang::CNITOOL);
+    let cnitool = progress.step(&name, || golang::cnitool(cache), made)?;
     let name = format!("containerd {}", golang::CONTAINERD);
     let containerd = progress.step(&name, || golang::containerd(cache), made)?;
     let name = format!("kubelet {}", golang::KUBERNETES);
@@ -105,6 +109,7 @@ pub fn prepare(cache: &Cache, progress: &Progress) -> Result<Prepared, PrepareEr
         kubernetes: kubernetes.path,
         containerd: containerd.path,
         cni_plugins: cni_plugins.path,
+        cnitool: cnitool.path,
         image: image.path.join(image::ARCHIVE),
     })
 }
