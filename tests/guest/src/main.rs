@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use zerobridge_proto::chain;
 
 const USAGE: &str = "usage: lab-guest init | agent
-       lab-guest crash REPORT [--at N] -- PROGRAM [ARGUMENT…]
+       lab-guest crash < PLAN > REPORT
        lab-guest traced PROGRAM [ARGUMENT…]
        lab-guest cycles
        lab-guest resources allocatable | pods
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["init"] => init::run().map_err(Into::into),
         ["agent"] => agent::run().map_err(Into::into),
-        ["crash", rest @ ..] => crash::run(rest).map_err(Into::into),
+        ["crash"] => crash::run().map_err(Into::into),
         ["traced", program, rest @ ..] => crash::become_traced(program, rest).map_err(Into::into),
         ["cycles"] => cycles::run().map_err(Into::into),
         ["resources", rest @ ..] => resources::run(rest).map_err(Into::into),

@@ -61,7 +61,8 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<(ExitStatus, bool)> 
     Ok((child.wait()?, true))
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+/// Reads a pipe to its end, in a thread of its own.
+pub(crate) fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {

@@ -18,7 +18,10 @@ mod story;
 pub use attachments::{AttachmentFiguresError, attachment_figures};
 pub use figures::{FiguresError, figures};
 pub use lab::{CARDS, Lab, LabError, VFS_PER_CARD};
-pub use machine::{Guest, GuestError, Hardware, Output, Program, State, Vm, VmError, program};
+pub use machine::{
+    Count, CrashPlan, CrashPoint, CrashReport, CrashRun, Guest, GuestError, Hardware, Output, Program, State,
+    Vm, VmError, program,
+};
 pub use network::{
     CniCall, CniError, Link, LinkInfo, PLUGIN_FOLDER, Rate, Snapshot, VfInfo, VfPlace, Vlan, rebinding,
 };

@@ -9,7 +9,7 @@ use crate::hand::{Attached, config, ledger, make_sandbox, remove_sandbox};
 
 pub(crate) const GROUP: Group = Group {
     name: "bad_input",
-    vm: "bad_input",
+    vm: "pods",
     scenarios: &[
         ("an_unknown_key", |lab| refused(lab, "vlna", &json!(100), &["vlna"])),
         ("a_vlan_out_of_range", |lab| refused(lab, "vlan", &json!(4095), &["vlan", "4095", "4094"])),

@@ -1,6 +1,6 @@
 //! DEL gives everything back, however late, often, or blindly it is called.
 
-use zerobridge_lab::Lab;
+use zerobridge_lab::{CniCall, Lab};
 
 use crate::expect;
 use crate::group::{Group, Outcome};
@@ -8,7 +8,7 @@ use crate::hand::{Attached, ledger, remove_sandbox};
 
 pub(crate) const GROUP: Group = Group {
     name: "del",
-    vm: "del",
+    vm: "pods",
     scenarios: &[
         ("twice", twice),
         ("after_the_sandbox_is_gone", after_the_sandbox_is_gone),
@@ -18,6 +18,7 @@ pub(crate) const GROUP: Group = Group {
             "of_a_container_that_owns_nothing_touches_nothing",
             of_a_container_that_owns_nothing_touches_nothing,
         ),
+        ("a_late_del_of_the_old_sandbox_leaves_the_new_one_alone", a_late_del_of_the_old_sandbox),
     ],
 };
 
@@ -89,4 +90,31 @@ fn of_a_container_that_owns_nothing_touches_nothing(lab: &mut Lab) -> Outcome {
     guest.cni_success(&attached.del())?;
     remove_sandbox(guest, attached.name)?;
     expect::as_before(guest, &before)
+}
+
+/// The VF goes from one pod to the next, with and without a DEL between, and only then, and again, the runtime remembers
+/// the first pod: without its namespace, with the path that it had, and with that path when it is the next pod's.
+fn a_late_del_of_the_old_sandbox(lab: &mut Lab) -> Outcome {
+    let before = lab.pristine();
+    let guest = lab.install_plugins()?;
+    let device = guest.vf(2, 0)?;
+    for deleted_in_time in [true, false] {
+        let old = Attached::new(guest, "old", device)?;
+        if deleted_in_time {
+            guest.cni_success(&old.del())?;
+        }
+        remove_sandbox(guest, old.name)?;
+        let new = Attached::new(guest, "new", device)?;
+        let (state, records) = (guest.snapshot()?, ledger(guest)?);
+        for netns in ["", "/run/netns/old", "/run/netns/new"] {
+            guest.cni_success(&CniCall { netns: netns.into(), ..old.del() })?;
+            expect::as_before(guest, &state)?;
+            expect::equal("the ledger", &ledger(guest)?, &records)?;
+        }
+        guest.cni_success(&CniCall { command: "CHECK", ..new.del() })?;
+        guest.cni_success(&new.del())?;
+        remove_sandbox(guest, new.name)?;
+        expect::as_before(guest, &before)?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::group::{Group, Outcome, say};
 
 pub(crate) const GROUP: Group = Group {
     name: "first_pod",
-    vm: "first_pod",
+    vm: "pods",
     scenarios: &[
         ("two_pods_in_one_vlan_reach_each_other", two_pods_in_one_vlan_reach_each_other),
         ("a_pod_in_another_vlan_is_not_reached", a_pod_in_another_vlan_is_not_reached),

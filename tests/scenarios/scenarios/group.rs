@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use libtest_mimic::{Failed, Trial};
 use zerobridge_lab::{Cache, Lab, Progress, prepare, report};
@@ -56,8 +57,10 @@ impl Bench {
             Some((_, lab)) => lab,
             None => boot(vm).map_err(|error| Failed::from(chain(error.as_ref())))?,
         };
+        let started = Instant::now();
         match scenario(&mut lab) {
             Ok(()) => {
+                say(&format!("  {:.1} s", started.elapsed().as_secs_f32()));
                 *place = Some((vm, lab));
                 Ok(())
             }

@@ -72,14 +72,15 @@ impl Attached {
     }
 }
 
-/// How many attachments and unreleased leases the ledger has for a container.
+/// How many attachments and unreleased leases the ledger has for a container. Only read: sqlite3 would otherwise tidy up
+/// after the plugin, and the next call would find a ledger that no plugin left.
 pub(crate) fn promises_of(guest: &mut Guest, container: &str) -> Result<(u32, u32), Box<dyn Error>> {
     if guest.exists(LEDGER)? {
         let query = format!(
             "SELECT (SELECT count(*) FROM attachments WHERE container_id = '{container}'),
                     (SELECT count(*) FROM leases WHERE container_id = '{container}' AND released_at IS NULL)"
         );
-        let text = guest.run(&["sqlite3", LEDGER, &query])?;
+        let text = guest.run(&["sqlite3", "-readonly", LEDGER, &query])?;
         let (attachments, leases) = expect::some(text.trim().split_once('|'), "the ledger's counts")?;
         return Ok((attachments.parse()?, leases.parse()?));
     }
@@ -88,7 +89,11 @@ pub(crate) fn promises_of(guest: &mut Guest, container: &str) -> Result<(u32, u3
 
 /// Everything the ledger says, as SQL; empty when there is none.
 pub(crate) fn ledger(guest: &mut Guest) -> Result<String, Box<dyn Error>> {
-    if guest.exists(LEDGER)? { Ok(guest.run(&["sqlite3", LEDGER, ".dump"])?) } else { Ok(String::new()) }
+    if guest.exists(LEDGER)? {
+        Ok(guest.run(&["sqlite3", "-readonly", LEDGER, ".dump"])?)
+    } else {
+        Ok(String::new())
+    }
 }
 
 pub(crate) fn make_sandbox(guest: &mut Guest, name: &str) -> Outcome {

@@ -20,8 +20,8 @@ pub(crate) const GROUP: Group = Group {
 
 /// The emulated card takes six seconds to find its carrier again.
 const KNOWN_WITHIN: Duration = Duration::from_secs(60);
-/// Rounds of a pod on each VF of a card: twenty pods.
-const ROUNDS: usize = 5;
+/// Pods that come at once, and then go: as many as there are VFs, as long as any are left of twenty.
+const ROUNDS: [usize; 3] = [8, 8, 4];
 /// Between two looks while the pods come and go. They take minutes; what is too short to be seen is in the daemon's log.
 const SOMETIMES: Duration = Duration::from_millis(500);
 const TRANSITIONS: &str = "zerobridge_health_transitions_total";
@@ -35,17 +35,25 @@ fn by_card() -> Value {
     ]})
 }
 
-fn configured(guest: &mut Guest, node: &mut Node) -> Outcome {
-    node.reconfigure(guest, &by_card(), &["--http", METRICS])?;
-    for resource in [BLUE, GREEN] {
-        node.wait_allocatable(guest, resource, 4, KNOWN_WITHIN, None)?;
+/// The VFs of both cards are [`BLUE`], and each follows its card's carrier.
+fn all_alike() -> Value {
+    json!({"pools": [
+        {"resourceName": "vf", "selectors": {"drivers": ["igbvf"]},
+         "health": {"pfCarrier": "unhealthy", "holdDown": "2s"}},
+    ]})
+}
+
+fn configured(guest: &mut Guest, node: &mut Node, config: &Value, resources: &[(&str, usize)]) -> Outcome {
+    node.reconfigure(guest, config, &["--http", METRICS])?;
+    for (resource, count) in resources {
+        node.wait_allocatable(guest, resource, *count, KNOWN_WITHIN, None)?;
     }
     Ok(())
 }
 
 fn a_pf_without_carrier(lab: &mut Lab) -> Outcome {
     let (guest, node) = lab.node()?;
-    configured(guest, node)?;
+    configured(guest, node, &by_card(), &[(BLUE, 4), (GREEN, 4)])?;
     let pods = node.run_pods(guest, &[PodRequest::with_one("holder", BLUE)])?;
     let given = pods[0].environment(guest)?.remove("PCIDEVICE_ZEROBRIDGE_IO_VF");
     let given = expect::some(given, "the environment names no VF")?;
@@ -72,19 +80,19 @@ fn a_pf_without_carrier(lab: &mut Lab) -> Outcome {
 fn twenty_pods_come_and_go(lab: &mut Lab) -> Outcome {
     let before = lab.vm.guest.snapshot()?;
     let (guest, node) = lab.node()?;
-    configured(guest, node)?;
+    configured(guest, node, &all_alike(), &[(BLUE, 8)])?;
     let counted = node.metrics(guest)?.sum(TRANSITIONS, &[]);
     let log = node.device_plugin_log(guest)?;
     let watch = node.watch(guest, BLUE, SOMETIMES)?;
-    for round in 1..=ROUNDS {
+    for (round, count) in (1..).zip(ROUNDS) {
         // A static pod under a name that is still going away would be the same pod to the kubelet.
         let request = |number| PodRequest::with_one(&format!("guest-{round}-{number}"), BLUE);
-        let pods = node.run_pods(guest, &[1, 2, 3, 4].map(request))?;
+        let pods = node.run_pods(guest, &(1..=count).map(request).collect::<Vec<_>>())?;
         node.delete_pods(guest, &pods)?;
     }
     let watched = watch.end(guest)?;
-    say(&format!("  {} pods, {} samples", ROUNDS * 4, watched.samples));
-    expect::that(watched.changes.len() == 1 && watched.minimum == 4, || {
+    say(&format!("  {} pods, {} samples", ROUNDS.iter().sum::<usize>(), watched.samples));
+    expect::that(watched.changes.len() == 1 && watched.minimum == 8, || {
         format!("{BLUE} did not stay as it was: {:?}", watched.changes)
     })?;
     expect::equal(TRANSITIONS, &node.metrics(guest)?.sum(TRANSITIONS, &[]), &counted)?;

@@ -8,13 +8,12 @@ use crate::group::{Group, Outcome};
 
 pub(crate) const GROUP: Group = Group {
     name: "lab",
-    vm: "lab",
+    vm: "pods",
     scenarios: &[
         ("every_vf_has_a_driver_and_a_link", every_vf_has_a_driver_and_a_link),
         ("a_vlan_separates_vfs_on_one_card_and_across_the_wire", a_vlan_separates_vfs),
         ("a_vf_is_refused_another_senders_address", a_vf_is_refused_another_senders_address),
         ("a_snapshot_sees_what_a_vf_went_through", a_snapshot_sees_what_a_vf_went_through),
-        ("a_program_dies_at_the_chosen_system_call", a_program_dies_at_the_chosen_system_call),
     ],
 };
 
@@ -161,25 +160,4 @@ fn a_snapshot_sees_what_a_vf_went_through(lab: &mut Lab) -> Outcome {
 fn expect_away(guest: &mut Guest, vf: PciAddress) -> Outcome {
     let snapshot = guest.snapshot()?;
     expect::equal("the name", &snapshot.field(vf, "name"), &Some("(not on the host)"))
-}
-
-fn a_program_dies_at_the_chosen_system_call(lab: &mut Lab) -> Outcome {
-    let own = lab.guest_program();
-    let guest = &mut lab.vm.guest;
-    // The shell starts a child: what happens there counts, and dies, too.
-    let script = "mkdir /run/a && sh -c 'mkdir /run/b' && mkdir /run/c";
-    let run = |guest: &mut Guest, at: &[&str]| -> Result<serde_json::Value, Box<dyn std::error::Error>> {
-        guest.shell("rm -rf /run/a /run/b /run/c")?;
-        let argv = [&[own.as_str(), "crash", "/run/report"], at, &["--", "sh", "-c", script]].concat();
-        guest.run(&argv)?;
-        Ok(serde_json::from_str(&guest.read("/run/report")?.unwrap_or_default())?)
-    };
-    let whole = run(guest, &[])?;
-    expect::equal("the exit code of the whole run", &whole["code"], &0.into())?;
-    expect::that(whole["killedAt"].is_null(), || "a run without a limit was killed".into())?;
-    let calls = expect::some(whole["calls"].as_u64(), "no count of calls")?;
-    let half = run(guest, &["--at", &(calls / 2).to_string()])?;
-    expect::equal("the exit code of the killed run", &half["code"], &137.into())?;
-    expect::equal("the calls of the killed run", &half["calls"], &(calls / 2).into())?;
-    expect::equal("the last folder", &guest.shell("ls -d /run/c 2>/dev/null || true")?, &String::new())
 }

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod cdi;
+mod chaos;
 mod conformance;
 mod crash;
 mod defects;
@@ -26,19 +27,21 @@ use std::process::ExitCode;
 use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
-const GROUPS: [Group; 12] = [
+// Those of one VM one after the other, and in the first those that need no node before those that start one.
+const GROUPS: [Group; 13] = [
     lab::GROUP,
+    del::GROUP,
+    crash::GROUP,
+    chaos::GROUP,
+    bad_input::GROUP,
     first_pod::GROUP,
     inventory::GROUP,
     rolling::GROUP,
     cdi::GROUP,
     health::GROUP,
     zbctl::GROUP,
-    del::GROUP,
     conformance::GROUP,
     defects::GROUP,
-    crash::GROUP,
-    bad_input::GROUP,
 ];
 
 fn main() -> ExitCode {

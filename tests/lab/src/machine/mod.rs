@@ -10,4 +10,4 @@ pub(crate) use guest::succeeded;
 pub use guest::{Guest, GuestError, program};
 pub use qemu::Hardware;
 pub use vm::{Vm, VmError};
-pub use zerobridge_lab_guest::{Output, Program, State};
+pub use zerobridge_lab_guest::{Count, CrashPlan, CrashPoint, CrashReport, CrashRun, Output, Program, State};
