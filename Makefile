@@ -6,13 +6,6 @@ SHELL := /bin/bash
 
 export ZEROBRIDGE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zerobridge
 
-# What is compiled lies there as well, so that a fresh checkout compiles its own crates only. Final programs and the path
-# `target` stay as everywhere; only Cargo's intermediate files move.
-COMPILED := $(ZEROBRIDGE_CACHE)/compiled-$(shell cat rust-toolchain.toml Cargo.lock | sha256sum | cut -c -16)
-export CARGO_BUILD_BUILD_DIR ?= $(COMPILED)
-# Megabytes beyond which it is emptied: each path of a checkout leaves its own crates in it.
-COMPILED_LIMIT := 16000
-
 TARGET := x86_64-unknown-linux-gnu
 DENY_VERSION := 0.20.2
 DENY := $(ZEROBRIDGE_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -35,7 +28,7 @@ demo: build ## boot a machine with SR-IOV and tell the whole story on screen
 test: lint lab unit fuzz scenarios ## everything that must hold: lint, unit and namespace tests, fuzzing, lab scenarios
 
 .PHONY: unit
-unit: compiled ## unit and namespace tests of all crates
+unit: ## unit and namespace tests of all crates
 	cargo test --workspace --exclude zerobridge-scenarios
 
 .PHONY: scenarios
@@ -43,7 +36,7 @@ scenarios: build ## scenarios in the lab, one test each
 	cargo test -p zerobridge-scenarios
 
 .PHONY: fuzz
-fuzz: compiled ## each fuzz target for FUZZ_SECONDS (10); what they find worth keeping stays under the cache
+fuzz: ## each fuzz target for FUZZ_SECONDS (10); what they find worth keeping stays under the cache
 	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrumented cargo build --quiet \
 		--target-dir $(ZEROBRIDGE_CACHE)/cargo-target -p zerobridge-fuzz
 	@for target in $(FUZZ_TARGETS); do \
@@ -55,7 +48,7 @@ fuzz: compiled ## each fuzz target for FUZZ_SECONDS (10); what they find worth k
 	done
 
 .PHONY: lint
-lint: compiled $(DENY) ## formatting, clippy, dependencies and their licences
+lint: $(DENY) ## formatting, clippy, dependencies and their licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(DENY) --workspace --log-level warn check bans licenses sources
@@ -76,20 +69,13 @@ bench-lab: build lab ## ADD and DEL in the lab, 100 each, against the CNI refere
 	@cargo run --quiet -p zerobridge-lab -- attachments --floor $(CURDIR)/target/$(TARGET)/release/examples/floor
 
 .PHONY: build
-build: compiled ## the four programs, static, in target/$(TARGET)/release
+build: ## the four programs, static, in target/$(TARGET)/release
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC)" \
 		cargo build --release --target $(TARGET) $(PROGRAMS)
 
 .PHONY: lab
-lab: compiled ## prepare everything costly once: kernel, initramfs, kubelet, containerd, images
+lab: ## prepare everything costly once: kernel, initramfs, kubelet, containerd, images
 	@cargo run --quiet -p zerobridge-lab -- prepare
-
-# Those of other lock files go after two days.
-.PHONY: compiled
-compiled:
-	@find $(ZEROBRIDGE_CACHE)/ -maxdepth 1 -name 'compiled-*' -mtime +1 -exec rm -r {} + 2>/dev/null || true
-	@[ ! -d $(COMPILED) ] || [ "$$(du -sm $(COMPILED) | cut -f 1)" -le $(COMPILED_LIMIT) ] || rm -r $(COMPILED)
-	@mkdir -p $(COMPILED) && touch $(COMPILED)
 
 # Built once a version; it asks no advisory database, which CI machines may not reach.
 $(DENY):

@@ -41,7 +41,6 @@ fn build(checkout: &Path, target: &Path) -> Result<(), PrepareError> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_BUILD_BUILD_DIR", target)
         .folder(checkout)
         .run()?;
     Ok(())
