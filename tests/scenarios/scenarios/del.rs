@@ -111,7 +111,7 @@ fn a_late_del_of_the_old_sandbox(lab: &mut Lab) -> Outcome {
             expect::as_before(guest, &state)?;
             expect::equal("the ledger", &ledger(guest)?, &records)?;
         }
-        guest.cni_success(&CniCall { command: "CHECK", ..new.del() })?;
+        guest.cni_success(&new.check())?;
         guest.cni_success(&new.del())?;
         remove_sandbox(guest, new.name)?;
         expect::as_before(guest, &before)?;

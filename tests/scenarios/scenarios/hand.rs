@@ -28,6 +28,8 @@ pub(crate) fn config(device: PciAddress) -> Value {
 pub(crate) struct Attached {
     pub(crate) name: &'static str,
     pub(crate) config: Value,
+    /// What ADD returned.
+    pub(crate) result: Value,
 }
 
 impl Attached {
@@ -56,7 +58,7 @@ impl Attached {
         let snapshot = guest.snapshot()?;
         expect::equal("its VLAN", &snapshot.field(device, "vlan"), &Some("100"))?;
         expect::equal("its spoof check", &snapshot.field(device, "spoof check"), &Some("off"))?;
-        let attached = Self { name, config };
+        let attached = Self { name, config, result };
         expect::equal("what the ledger has", &attached.promises(guest)?, &(1, 1))?;
         Ok(attached)
     }
@@ -64,6 +66,13 @@ impl Attached {
     /// The call with which a runtime takes the attachment away.
     pub(crate) fn del(&self) -> CniCall {
         CniCall::new("DEL", self.name, &self.config)
+    }
+
+    /// The call with which a runtime asks whether the attachment is as ADD left it.
+    pub(crate) fn check(&self) -> CniCall {
+        let mut config = self.config.clone();
+        config["prevResult"] = self.result.clone();
+        CniCall::new("CHECK", self.name, &config)
     }
 
     /// How many attachments and unreleased leases the ledger has for this sandbox.

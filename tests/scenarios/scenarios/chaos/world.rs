@@ -39,6 +39,8 @@ struct Pod {
     lives: bool,
     /// Whether the last ADD came to its end, and nothing has been done to its VF since.
     is_as_added: bool,
+    /// What the last ADD returned, which a runtime keeps for CHECK.
+    result: Value,
 }
 
 /// What a call came to.
@@ -142,7 +144,7 @@ impl<'a> World<'a> {
         for call in calls {
             let pod = &mut self.pods[call.pod];
             if matches!(call.verb, Verb::Add { .. }) && !pod.lives {
-                *pod = Pod { generation: pod.generation + 1, lives: true, is_as_added: false };
+                *pod = Pod { generation: pod.generation + 1, lives: true, ..Pod::default() };
                 script += &format!("ip netns add {}\n", name(call.pod, pod.generation));
             }
             made.push((self.cni(call), call.killed_after));
@@ -174,7 +176,10 @@ impl<'a> World<'a> {
             Verb::Add { .. } => ("ADD", pod.generation),
             Verb::Del => ("DEL", pod.generation),
             Verb::LateDel => ("DEL", pod.generation.saturating_sub(1)),
-            Verb::Check => ("CHECK", pod.generation),
+            Verb::Check => {
+                config["prevResult"] = pod.result.clone();
+                ("CHECK", pod.generation)
+            }
             Verb::Gc { known } => {
                 let known = (0..PODS)
                     .filter(|pod| known >> pod & 1 == 1)
@@ -212,7 +217,10 @@ impl<'a> World<'a> {
                 let other = self.seen.of_device(device).filter(|other| other.container != cni.container);
                 let in_use = other.is_some_and(|other| self.seen.lives(other));
                 let has_another = own.is_some_and(|own| own.device != device);
-                self.pods[call.pod].is_as_added |= succeeded;
+                if succeeded {
+                    let pod = &mut self.pods[call.pod];
+                    (pod.is_as_added, pod.result) = (true, answer.output.clone());
+                }
                 if alone {
                     expect::equal("success", &succeeded, &!(in_use || has_another))?;
                 }
