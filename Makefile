@@ -10,7 +10,7 @@ TARGET := x86_64-unknown-linux-gnu
 DENY_VERSION := 0.20.2
 DENY := $(ZEROBRIDGE_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 FUZZ_SECONDS ?= 10
-FUZZ_TARGETS := configuration result netlink
+FUZZ_TARGETS := configuration result netlink frame
 # Without position independence a program need not be relocated at each start, which is half of its start: 12,000 places on
 # 43 pages, each of which the kernel must copy.
 STATIC := -C target-feature=+crt-static -C relocation-model=static

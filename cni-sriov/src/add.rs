@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::codes;
 use crate::config::Config;
 use crate::failure::{attachment_error, ledger_error, lock_error, netns_error, record_error, repair_error};
+use crate::neighbours::{look_for_gateways, settle};
 use crate::pod_resources::devices_of_pod;
 use crate::promise::{Attempt, Promise, Source};
 use crate::record;
@@ -71,19 +72,35 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     Ok(after(previous.unwrap_or_default(), result(call, &config, &wanted, &leased, &selection)))
 }
 
-/// Makes the VF what was promised of it.
+/// Makes the VF what was promised of it, or of other addresses when foreign hosts have the promised ones.
 fn keep(
     attempt: &Attempt<'_>,
     promise: Promise,
     ledger: &mut Ledger,
     access: &mut VfAccess,
 ) -> Result<Promise, CniError> {
-    let converged = match attempt.existing {
-        Some(_) => access.converge(&promise.wanted, OnRefusal::Stop),
-        // What the VF was before is what it was a moment ago.
-        None => access.converge_from(attempt.original, &promise.wanted, OnRefusal::Stop),
+    let converge = |access: &mut VfAccess, wanted: &VfState| {
+        let converged = match attempt.existing {
+            Some(_) => access.converge(wanted, OnRefusal::Stop),
+            // What the VF was before is what it was a moment ago.
+            None => access.converge_from(attempt.original, wanted, OnRefusal::Stop),
+        };
+        converged.map_err(attachment_error)
     };
-    converged.map_err(attachment_error)?;
+    let probe = attempt.pool_source().and_then(|source| Some((source, source.pool.conflict_probe.as_ref()?)));
+    let promise = match probe {
+        None => {
+            converge(access, &promise.wanted)?;
+            promise
+        }
+        Some((source, probe)) => {
+            converge(access, &promise.wanted.without_addresses())?;
+            let settled = settle(attempt, source, probe, promise, ledger, access)?;
+            access.converge(&settled.wanted, OnRefusal::Stop).map_err(attachment_error)?;
+            settled
+        }
+    };
+    look_for_gateways(attempt, &promise, access)?;
     let Some(answered) = attempt.ask(ledger, &promise)? else { return Ok(promise) };
     access.converge(&answered.wanted, OnRefusal::Stop).map_err(attachment_error)?;
     Ok(answered)

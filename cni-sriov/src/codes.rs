@@ -23,3 +23,9 @@ pub const DRIFTED: ErrorCode = ErrorCode::plugin(6);
 
 /// 107: another IPAM plugin ended without an answer, or without an address.
 pub const IPAM_FAILED: ErrorCode = ErrorCode::plugin(7);
+
+/// 108: foreign hosts have the addresses that were asked for, or all that were tried.
+pub const ADDRESS_CONFLICT: ErrorCode = ErrorCode::plugin(8);
+
+/// 109: a gateway that must answer does not.
+pub const GATEWAY_SILENT: ErrorCode = ErrorCode::plugin(9);

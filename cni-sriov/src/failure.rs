@@ -41,7 +41,9 @@ pub(crate) fn attachment_error(error: AttachmentError) -> CniError {
         | AttachmentError::Sysfs { source: SysfsError::Write { .. }, .. } => {
             CniError::from_chain(codes::REFUSED, &error)
         }
-        AttachmentError::Sysfs { .. } | AttachmentError::Netns { .. } => CniError::from_chain(ErrorCode::IO, &error),
+        AttachmentError::Sysfs { .. } | AttachmentError::Netns { .. } | AttachmentError::Probe { .. } => {
+            CniError::from_chain(ErrorCode::IO, &error)
+        }
     }
 }
 

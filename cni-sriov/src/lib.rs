@@ -20,6 +20,7 @@ mod failure;
 mod gc;
 mod lock;
 mod log;
+mod neighbours;
 mod plugin;
 mod pod_resources;
 mod promise;

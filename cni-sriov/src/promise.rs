@@ -1,11 +1,12 @@
 //! What an ADD promises before it changes anything: the addresses, and the record that says whose the VF is.
 //!
-//! Addresses of the pool are leased in the transaction that writes the record. Another program is asked when the VF is in
+//! Addresses of the pool are leased in the transaction that writes the record, and replaced in one with it when foreign
+//! hosts have them. Another program is asked when the VF is in
 //! the sandbox and up, since one like dhcp talks through it, and while nothing is held but the VF. The record names the
 //! program before it is asked, so that whoever finds it after a crash knows whom to tell, and gets its answer after, so
 //! that a repeated ADD does not ask again. Refuses to know the kernel.
 
-use zerobridge_ipam::{LeaseRequest, Leased, PoolConfig};
+use zerobridge_ipam::{Foreign, LeaseRequest, Leased, PoolConfig};
 use zerobridge_kernel::Route;
 use zerobridge_ledger::{Attachment, Ledger, LedgerError, Sandbox, Transaction};
 use zerobridge_proto::cni::{AddResult, CniError, Command, Dns, Ip};
@@ -26,16 +27,20 @@ pub(crate) enum Source<'a> {
     /// Nobody: the network has none.
     Nobody,
     /// The pool in this process.
-    Pool {
-        /// The pool.
-        pool: &'a PoolConfig,
-        /// Who asks, and for which addresses.
-        request: LeaseRequest,
-        /// The pool's name resolution.
-        dns: Dns,
-    },
+    Pool(PoolSource<'a>),
     /// Another program.
     Other(Delegate),
+}
+
+/// The pool in this process, and what is asked of it.
+#[derive(Debug)]
+pub(crate) struct PoolSource<'a> {
+    /// The pool.
+    pub pool: &'a PoolConfig,
+    /// Who asks, and for which addresses.
+    pub request: LeaseRequest,
+    /// The pool's name resolution.
+    pub dns: Dns,
 }
 
 /// One ADD of a locked VF, whose namespace has been found fit.
@@ -92,7 +97,7 @@ impl<'a> Source<'a> {
                     now: call.now,
                     boot_id: call.boot_id.clone(),
                 };
-                Self::Pool { pool, request, dns: pool.name_resolution()? }
+                Self::Pool(PoolSource { pool, request, dns: pool.name_resolution()? })
             }
         })
     }
@@ -117,13 +122,9 @@ impl Attempt<'_> {
         }
         match (&self.source, held) {
             (Source::Nobody, _) => self.write(ledger, Leased::default(), None),
-            (Source::Pool { pool, request, dns }, _) => {
-                let mut transaction = ledger.begin().map_err(ledger_error)?;
-                let network = &self.selection.network.name;
-                let leased = zerobridge_ipam::lease(&mut transaction, network, pool, request)?;
-                let promise = self.complete(Leased { dns: dns.clone(), ..leased }, None)?;
-                write(transaction, &promise.record).map_err(ledger_error)?;
-                Ok(promise)
+            (Source::Pool(source), _) => {
+                let transaction = ledger.begin().map_err(ledger_error)?;
+                self.lease(source, transaction).map_err(|(failure, _)| failure)
             }
             (Source::Other(delegate), Some(Delegation { result: Some(answer), .. })) => {
                 self.write_answer(ledger, delegate, answer)
@@ -149,8 +150,82 @@ impl Attempt<'_> {
             Source::Other(delegate) if promise.is_unanswered => {
                 self.write_answer(ledger, delegate, delegate.add()?).map(Some)
             }
-            Source::Other(_) | Source::Nobody | Source::Pool { .. } => Ok(None),
+            Source::Other(_) | Source::Nobody | Source::Pool(_) => Ok(None),
         }
+    }
+
+    /// The pool, when the addresses come from one.
+    pub(crate) fn pool_source(&self) -> Option<&PoolSource<'_>> {
+        match &self.source {
+            Source::Pool(source) => Some(source),
+            Source::Other(_) | Source::Nobody => None,
+        }
+    }
+
+    /// Sets addresses aside that foreign hosts have, and promises others in their place, in one transaction. Addresses that
+    /// were asked for are not replaced, nor are any when `is_last`.
+    ///
+    /// # Errors
+    /// Code 108 with the addresses and who has them when they are not replaced; the pool's when no other address is free;
+    /// the ledger's. Unless the ledger failed, the addresses are set aside then all the same, and the caller takes the
+    /// attempt back.
+    pub(crate) fn replace(
+        &self,
+        source: &PoolSource<'_>,
+        ledger: &mut Ledger,
+        found: &[Foreign],
+        is_last: bool,
+    ) -> Result<Promise, CniError> {
+        let LeaseRequest { owner, requested, now, .. } = &source.request;
+        let network = &self.selection.network.name;
+        let holders: Vec<String> =
+            found.iter().map(|Foreign { address, mac }| format!("{mac} has {address}")).collect();
+        let holders = format!("on the link of network {network}, {}", holders.join(" and "));
+        let mut transaction = ledger.begin().map_err(ledger_error)?;
+        zerobridge_ipam::set_aside(&mut transaction, owner, network, found, *now)?;
+        let refusal = if found.iter().any(|foreign| requested.contains(&foreign.address)) {
+            Some(
+                "it was asked for, so no other is given; find the host by its address, or ask for another one",
+            )
+        } else if is_last {
+            Some("so many addresses are in others' hands that no more are tried; do others use this range?")
+        } else {
+            None
+        };
+        let (failure, transaction) = match refusal {
+            Some(details) => {
+                (CniError::new(codes::ADDRESS_CONFLICT, holders).with_details(details), transaction)
+            }
+            None => match self.lease(source, transaction) {
+                Ok(promise) => return Ok(promise),
+                Err((failure, None)) => return Err(failure),
+                Err((failure, Some(transaction))) => {
+                    let details = [failure.details.as_str(), &holders].join("; ");
+                    (failure.with_details(details.trim_start_matches("; ")), transaction)
+                }
+            },
+        };
+        transaction.commit().map_err(ledger_error)?;
+        Err(failure)
+    }
+
+    /// Leases what the owner has not yet, and writes the record of it. A lease that fails has changed nothing, and gives the
+    /// transaction back.
+    fn lease<'t>(
+        &self,
+        source: &PoolSource<'_>,
+        mut transaction: Transaction<'t>,
+    ) -> Result<Promise, (CniError, Option<Transaction<'t>>)> {
+        let PoolSource { pool, request, dns } = source;
+        let network = &self.selection.network.name;
+        let leased = match zerobridge_ipam::lease(&mut transaction, network, pool, request) {
+            Ok(leased) => leased,
+            Err(error) => return Err((error.into(), Some(transaction))),
+        };
+        let promise = self.complete(Leased { dns: dns.clone(), ..leased }, None);
+        let promise = promise.map_err(|failure| (failure, None))?;
+        write(transaction, &promise.record).map_err(|error| (ledger_error(error), None))?;
+        Ok(promise)
     }
 
     fn write_answer(
@@ -180,7 +255,7 @@ impl Attempt<'_> {
     pub(crate) fn take_back(&self, ledger: &mut Ledger, record: &Attachment, failure: CniError) -> CniError {
         let delegates = match &self.source {
             Source::Other(delegate) => std::slice::from_ref(delegate),
-            Source::Nobody | Source::Pool { .. } => &[],
+            Source::Nobody | Source::Pool(_) => &[],
         };
         match self.repairer.give_back(ledger, record, self.call.now, delegates).map_err(repair_error) {
             Ok(()) => failure,

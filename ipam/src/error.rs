@@ -40,6 +40,15 @@ pub enum PoolError {
         /// The ranges, with their place.
         place: String,
     },
+    /// A probe was asked of a program without a link.
+    #[error(
+        "ipam.{key} asks for a probe, and zerobridge-ipam has no link to send one on: only the plugin zerobridge does it; \
+         remove {key}"
+    )]
+    NoLink {
+        /// The key.
+        key: &'static str,
+    },
 }
 
 /// An address that could not be leased.
@@ -48,8 +57,9 @@ pub enum PoolError {
 pub enum IpamError {
     /// Every address is leased, and none rests.
     #[error(
-        "all {size} addresses that network {network} gives out of {ranges} are leased; add a range, or see whose they are: \
+        "all {size} addresses that network {network} gives out of {ranges} are leased{}; add a range, or see whose they are: \
          sqlite3 {} \"SELECT address, container_id, ifname FROM leases WHERE network = '{network}'\"",
+        if *set_aside == 0 { String::new() } else { format!(" or in the hands of foreign hosts ({set_aside})") },
         ledger.display()
     )]
     Exhausted {
@@ -59,6 +69,8 @@ pub enum IpamError {
         ranges: String,
         /// How many addresses the set gives out.
         size: u128,
+        /// How many of them foreign hosts were just found to have.
+        set_aside: usize,
         /// The ledger's file.
         ledger: PathBuf,
     },

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tracing::{info, warn};
-use zerobridge_ledger::{Lease, Owner, Records, Transaction, UnixSeconds};
-use zerobridge_proto::PciAddress;
+use zerobridge_ledger::{Lease, Owner, Records, SetAside, Transaction, UnixSeconds};
 use zerobridge_proto::cni::{AddResult, Dns, Ip, Route};
+use zerobridge_proto::{Mac, PciAddress};
 
 use crate::IpamError;
 use crate::picker::{first_free, rotation};
@@ -51,6 +51,15 @@ impl Leased {
     }
 }
 
+/// A host that is none of this node's containers and has an address of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The address.
+    pub address: IpAddr,
+    /// The host's Ethernet address.
+    pub mac: Mac,
+}
+
 /// What is to be done for one set.
 enum Choice {
     /// The owner has it already.
@@ -59,14 +68,16 @@ enum Choice {
     Free(IpAddr),
     /// It is in the ledger, and nobody uses it.
     Unused(IpAddr),
+    /// A foreign host was seen with it.
+    SetAside(IpAddr),
 }
 
 /// Leases one address from each set of `pool`, all or none, and returns the same ones when called again for the same
 /// owner and network, though the pool be full meanwhile.
 ///
 /// What is asked for is given when it is not leased to another; else the next free address behind the one leased last.
-/// When none is free, the address that has rested longest is used, then one that was leased before the last reboot:
-/// no container outlives that.
+/// When none is free, the address that has rested longest is used, then one that was leased before the last reboot, since
+/// no container outlives that, then the one that a foreign host was seen with longest ago, unless that was at this moment.
 ///
 /// # Errors
 /// See [`IpamError`]; nothing is leased then.
@@ -78,6 +89,10 @@ pub fn lease(
 ) -> Result<Leased, IpamError> {
     let until = UnixSeconds(request.now.0.saturating_sub(pool.rest_seconds.into()));
     transaction.end_rest(network, until, request.now, RESTS_ENDED_AT_ONCE)?;
+    if let Some(probe) = &pool.conflict_probe {
+        let until = UnixSeconds(request.now.0.saturating_sub(probe.set_aside_seconds.into()));
+        transaction.end_set_aside(network, until, request.now, RESTS_ENDED_AT_ONCE)?;
+    }
 
     let requested = requested_by_set(network, pool, &request.requested)?;
     let held = held_addresses(transaction, network, &request.owner)?;
@@ -91,7 +106,7 @@ pub fn lease(
             }
             (Some(held), _) => Choice::Held(held),
             (None, Some(asked)) => take(transaction, network, asked, &request.boot_id)?,
-            (None, None) => pick(transaction, network, slot, set, &request.boot_id)?,
+            (None, None) => pick(transaction, network, slot, set, &request.boot_id, Some(request.now))?,
         };
         choices.push((slot, set, choice));
     }
@@ -121,6 +136,32 @@ pub fn release(
     Ok(released.into_iter().map(|lease| lease.address).collect())
 }
 
+/// Takes addresses that foreign hosts were found to have from their owner and keeps them back, from `now` on. Another
+/// [`lease`] then gives the owner others in their place.
+///
+/// # Errors
+/// The ledger's.
+pub fn set_aside(
+    transaction: &mut Transaction<'_>,
+    owner: &Owner,
+    network: &str,
+    found: &[Foreign],
+    now: UnixSeconds,
+) -> Result<(), IpamError> {
+    for Foreign { address, mac } in found {
+        transaction.insert_set_aside(&SetAside {
+            network: network.to_owned(),
+            address: *address,
+            mac: *mac,
+            found_for: owner.clone(),
+            seen_at: now,
+        })?;
+        warn!(network, %address, %mac, container = owner.container_id, ifname = owner.ifname,
+            "a foreign host has this address on the link; it is set aside");
+    }
+    Ok(())
+}
+
 /// Verifies that the owner has an address of each set.
 ///
 /// # Errors
@@ -148,7 +189,9 @@ pub fn require_room(
     pool: &PoolConfig,
     boot_id: &str,
 ) -> Result<(), IpamError> {
-    (0..).zip(&pool.sets).try_for_each(|(slot, set)| pick(records, network, slot, set, boot_id).map(|_| ()))
+    (0..)
+        .zip(&pool.sets)
+        .try_for_each(|(slot, set)| pick(records, network, slot, set, boot_id, None).map(|_| ()))
 }
 
 fn held_addresses(records: &Records, network: &str, owner: &Owner) -> Result<Vec<IpAddr>, IpamError> {
@@ -187,26 +230,29 @@ fn requested_by_set(
     Ok(by_set)
 }
 
-/// The address that was asked for, if nobody uses it. That it rests does not matter: who asks for an address wants this
-/// one, usually because it was the last owner's.
+/// The address that was asked for, if none of the node's owners uses it. That it rests does not matter: who asks for an
+/// address wants this one, usually because it was the last owner's. Nor that it is set aside: a probe says whether it is
+/// still another's.
 fn take(records: &Records, network: &str, asked: IpAddr, boot_id: &str) -> Result<Choice, IpamError> {
     match records.lease_at(network, asked)? {
         Some(lease) if lease.boot_id == boot_id => {
             Err(IpamError::Taken { network: network.to_owned(), address: asked, holder: lease.owner })
         }
         Some(_) => Ok(Choice::Unused(asked)),
-        None if records.chunk(network, asked)?.is_taken(asked) => Ok(Choice::Unused(asked)),
-        None => Ok(Choice::Free(asked)),
+        None if !records.chunk(network, asked)?.is_taken(asked) => Ok(Choice::Free(asked)),
+        None if records.set_aside_at(network, asked)?.is_some() => Ok(Choice::SetAside(asked)),
+        None => Ok(Choice::Unused(asked)),
     }
 }
 
-/// The next address of a set.
+/// The next address of a set. One that a foreign host was seen with at `not_seen` is none.
 fn pick(
     records: &Records,
     network: &str,
     slot: u16,
     set: &RangeSet,
     boot_id: &str,
+    not_seen: Option<UnixSeconds>,
 ) -> Result<Choice, IpamError> {
     let order = rotation(&set.spans, records.cursor(network, slot)?);
     let chunk = |address| records.chunk(network, address);
@@ -227,10 +273,18 @@ fn pick(
             return Ok(Choice::Unused(lease.address));
         }
     }
+    let mut set_aside = records.set_aside_in(network)?;
+    set_aside.retain(|found| set.gives_out(found.address));
+    if let Some(found) = set_aside.iter().find(|found| Some(found.seen_at) != not_seen) {
+        let (address, mac) = (found.address, found.mac);
+        warn!(network, %address, %mac, "no address is free; using the one that a foreign host was seen with longest ago");
+        return Ok(Choice::SetAside(address));
+    }
     Err(IpamError::Exhausted {
         network: network.to_owned(),
         ranges: set.in_words(),
         size: set.size(),
+        set_aside: set_aside.len(),
         ledger: records.path().to_owned(),
     })
 }
@@ -247,6 +301,10 @@ fn record(
         Choice::Held(address) => return Ok(address),
         Choice::Unused(address) => {
             transaction.free_address(network, address)?;
+            address
+        }
+        Choice::SetAside(address) => {
+            transaction.readmit(network, address)?;
             address
         }
         Choice::Free(address) => address,

@@ -13,13 +13,15 @@ mod lease;
 mod picker;
 pub mod plugin;
 mod pool;
+mod probe;
 mod range;
 mod range_set;
 mod resolv_conf;
 mod span;
 
 pub use error::{IpamError, PoolError};
-pub use lease::{LeaseRequest, Leased, check, lease, release, require_room};
+pub use lease::{Foreign, LeaseRequest, Leased, check, lease, release, require_room, set_aside};
 pub use pool::{DEFAULT_STATE_DIR, PoolConfig, state_dir};
+pub use probe::{ConflictProbe, GatewayProbe};
 pub use range::Range;
 pub use range_set::RangeSet;

@@ -118,7 +118,9 @@ impl Call<'_> {
             let msg = format!("network {} has no key \"ipam\"", self.config.name);
             return Err(CniError::new(ErrorCode::INVALID_CONFIG, msg));
         };
-        Ok(PoolConfig::parse(ipam, self.config.runtime.ip_ranges.as_ref())?)
+        let pool = PoolConfig::parse(ipam, self.config.runtime.ip_ranges.as_ref())?;
+        pool.require_no_probe()?;
+        Ok(pool)
     }
 
     fn add(&self) -> Result<zerobridge_proto::cni::AddResult, CniError> {

@@ -1,4 +1,4 @@
-//! The `ipam` object of a network configuration: host-local's keys and three more.
+//! The `ipam` object of a network configuration: host-local's keys and five more.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use tracing::debug;
 use zerobridge_proto::cni::{Dns, Route, reject_unknown_keys};
 
 use crate::PoolError;
+use crate::probe::{ConflictProbe, GatewayProbe, conflict_probe, gateway_probe};
 use crate::range::Range;
 use crate::range_set::{RangeSet, read_sets, refuse_overlaps};
 use crate::span::Span;
@@ -39,9 +40,13 @@ pub struct PoolConfig {
     pub rest_seconds: u32,
     /// The ledger's directory.
     pub state_dir: PathBuf,
+    /// Whether, and how, a foreign host is looked for that has an address.
+    pub conflict_probe: Option<ConflictProbe>,
+    /// Whether the gateways are looked for.
+    pub gateway_probe: GatewayProbe,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "type",
     "ranges",
     "subnet",
@@ -55,6 +60,8 @@ const KEYS: [&str; 13] = [
     "exclude",
     "restSeconds",
     "stateDir",
+    "conflictProbe",
+    "gatewayProbe",
 ];
 
 impl PoolConfig {
@@ -96,7 +103,24 @@ impl PoolConfig {
             resolv_conf,
             rest_seconds: rest_seconds(object)?,
             state_dir: state_dir(ipam)?,
+            conflict_probe: conflict_probe(object)?,
+            gateway_probe: gateway_probe(object)?,
         })
+    }
+
+    /// Refuses a pool that asks for a probe, for whoever has no link to probe on.
+    ///
+    /// # Errors
+    /// [`PoolError::NoLink`].
+    pub(crate) fn require_no_probe(&self) -> Result<(), PoolError> {
+        let asked = [
+            ("conflictProbe", self.conflict_probe.is_some()),
+            ("gatewayProbe", self.gateway_probe != GatewayProbe::Off),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            None => Ok(()),
+            Some((key, _)) => Err(PoolError::NoLink { key }),
+        }
     }
 
     /// The sets of ranges: one address from each.

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use serde_json::json;
-use zerobridge_ipam::{IpamError, LeaseRequest, Leased, PoolConfig, check, lease, release, require_room};
+use zerobridge_ipam::{
+    Foreign, IpamError, LeaseRequest, Leased, PoolConfig, check, lease, release, require_room, set_aside,
+};
 use zerobridge_ledger::{Ledger, Owner, UnixSeconds};
 
 fn pool(ipam: serde_json::Value) -> PoolConfig {
@@ -264,6 +266,8 @@ enum Step {
     Lease(u32),
     Ask(u32, u8),
     Release(u32),
+    /// A foreign host is found to have the owner's first address.
+    Foreign(u32),
     Clock(i64),
 }
 
@@ -272,6 +276,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0_u32..12).prop_map(Step::Lease),
         1 => (0_u32..12, 0_u8..16).prop_map(|(number, low)| Step::Ask(number, low)),
         3 => (0_u32..12).prop_map(Step::Release),
+        2 => (0_u32..12).prop_map(Step::Foreign),
         1 => (-500_i64..500).prop_map(Step::Clock),
     ];
     proptest::collection::vec(step, 1..60)
@@ -279,17 +284,32 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn pools() -> impl Strategy<Value = PoolConfig> {
     let excluded = proptest::collection::btree_set(3_u8..14, 0..4);
-    (28_u8..=30, excluded, any::<bool>(), prop_oneof![Just(0_u32), Just(60)]).prop_filter_map(
+    (28_u8..=30, excluded, any::<(bool, bool)>(), prop_oneof![Just(0_u32), Just(60)]).prop_filter_map(
         "exclusions outside, or nothing left",
-        |(prefix, excluded, dual, rest)| {
+        |(prefix, excluded, (dual, probes), rest)| {
             let exclude: Vec<String> = excluded.iter().map(|low| format!("10.0.0.{low}")).collect();
             let mut ranges = vec![json!([{"subnet": format!("10.0.0.0/{prefix}")}])];
             if dual {
                 ranges.push(json!([{"subnet": "fd00::/125"}]));
             }
-            PoolConfig::parse(&json!({"ranges": ranges, "exclude": exclude, "restSeconds": rest}), None).ok()
+            let probe = if probes { json!({"setAsideSeconds": 90}) } else { json!(false) };
+            let ipam =
+                json!({"ranges": ranges, "exclude": exclude, "restSeconds": rest, "conflictProbe": probe});
+            PoolConfig::parse(&ipam, None).ok()
         },
     )
+}
+
+/// Whether some set has nothing to give out: all is leased, or was found to be another's at this moment.
+fn is_full(node: &Node, pool: &PoolConfig, model: &BTreeMap<u32, Vec<IpAddr>>) -> bool {
+    let mut foreign = node.ledger.set_aside().unwrap();
+    foreign.retain(|found| found.seen_at == UnixSeconds(node.now));
+    let taken: Vec<IpAddr> =
+        model.values().flatten().copied().chain(foreign.iter().map(|found| found.address)).collect();
+    pool.sets().iter().any(|set| {
+        let taken = taken.iter().filter(|address| set.gives_out(**address)).count();
+        u128::try_from(taken).unwrap() == set.size()
+    })
 }
 
 proptest! {
@@ -297,7 +317,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// The model is a map from owner to addresses. Whatever happens, an address has one owner, an owner one address of
-    /// each set, a lease fails only when some set is leased out, and nothing is lost.
+    /// each set, a lease fails only when some set is leased out but for what was found to be another's just now, and nothing
+    /// is lost.
     #[test]
     fn no_address_is_given_twice_or_lost(pool in pools(), steps in steps()) {
         let mut node = Node::new();
@@ -309,10 +330,6 @@ proptest! {
                     prop_assert_eq!(node.release(number), model.remove(&number).unwrap_or_default());
                 }
                 Step::Lease(number) => {
-                    let full = pool.sets().iter().any(|set| {
-                        let taken = model.values().flatten().filter(|address| set.gives_out(**address));
-                        u128::try_from(taken.count()).unwrap() == set.size()
-                    });
                     match node.lease(&pool, number) {
                         Ok(addresses) => {
                             let before = model.insert(number, addresses.clone());
@@ -320,7 +337,22 @@ proptest! {
                         }
                         Err(error) => {
                             prop_assert!(matches!(error, IpamError::Exhausted { .. }), "{}", error);
-                            prop_assert!(full && !model.contains_key(&number));
+                            prop_assert!(is_full(&node, &pool, &model) && !model.contains_key(&number));
+                        }
+                    }
+                }
+                Step::Foreign(number) => {
+                    let Some(before) = model.get(&number).cloned() else { continue };
+                    match replace(&mut node, &pool, number, &[&before[0].to_string()]) {
+                        Ok(addresses) => {
+                            prop_assert!(addresses[0] != before[0] && addresses[1..] == before[1..]);
+                            model.insert(number, addresses);
+                        }
+                        Err(error) => {
+                            prop_assert!(matches!(error, IpamError::Exhausted { .. }), "{}", error);
+                            prop_assert_eq!(node.release(number), &before[1..]);
+                            model.remove(&number);
+                            prop_assert!(is_full(&node, &pool, &model));
                         }
                     }
                 }
@@ -354,4 +386,95 @@ proptest! {
         }
         prop_assert_eq!(node.ledger.audit().unwrap(), []);
     }
+}
+
+/// Finds that a foreign host has these addresses of an owner, and leases others in their place, in one transaction.
+fn replace(
+    node: &mut Node,
+    pool: &PoolConfig,
+    number: u32,
+    foreign: &[&str],
+) -> Result<Vec<IpAddr>, IpamError> {
+    let found: Vec<Foreign> =
+        foreign.iter().map(|text| Foreign { address: ip(text), mac: foreign_mac() }).collect();
+    let request = LeaseRequest {
+        owner: owner(number),
+        device: None,
+        requested: Vec::new(),
+        now: UnixSeconds(node.now),
+        boot_id: node.boot_id.to_owned(),
+    };
+    let mut transaction = node.ledger.begin().unwrap();
+    set_aside(&mut transaction, &request.owner, "blue", &found, request.now).unwrap();
+    let leased = lease(&mut transaction, "blue", pool, &request);
+    transaction.commit().unwrap();
+    Ok(leased?.ips.iter().map(|ip| ip.address.addr()).collect())
+}
+
+fn foreign_mac() -> zerobridge_proto::Mac {
+    "02:00:00:00:00:09".parse().unwrap()
+}
+
+#[test]
+fn an_address_that_a_foreign_host_has_is_replaced_and_kept_back_for_its_time() {
+    let pool = pool(json!({"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "fd00::/64"}]],
+        "conflictProbe": {"setAsideSeconds": 600}, "restSeconds": 0}));
+    let mut node = Node::new();
+    assert_eq!(node.lease(&pool, 1).unwrap(), [ip("10.0.0.2"), ip("fd00::2")]);
+    // Only the one that is another's changes.
+    assert_eq!(replace(&mut node, &pool, 1, &["10.0.0.2"]).unwrap(), [ip("10.0.0.3"), ip("fd00::2")]);
+    let set_aside = node.ledger.set_aside_in("blue").unwrap();
+    assert_eq!(
+        set_aside.iter().map(|found| (found.address, found.mac, &found.found_for)).collect::<Vec<_>>(),
+        [(ip("10.0.0.2"), foreign_mac(), &owner(1))]
+    );
+    assert_eq!(node.ledger.resting_in("blue").unwrap(), []);
+    for (number, address) in [(2, "10.0.0.4"), (3, "10.0.0.5"), (4, "10.0.0.6")] {
+        assert_eq!(node.lease_one(&pool, number), address);
+    }
+    node.now += 599;
+    node.release(2);
+    // Behind 10.0.0.6 comes 10.0.0.2, which is still kept back.
+    assert_eq!(node.lease_one(&pool, 5), "10.0.0.4");
+    node.now += 1;
+    assert_eq!(node.lease_one(&pool, 6), "10.0.0.2");
+    assert_eq!((node.ledger.set_aside().unwrap(), node.ledger.audit().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn an_address_that_a_foreign_host_has_is_used_last_of_all_and_not_in_the_moment_in_which_it_was_found() {
+    let pool = pool(json!({"subnet": "10.0.0.0/29", "rangeEnd": "10.0.0.3", "conflictProbe": true}));
+    let mut node = Node::new();
+    node.lease(&pool, 1).unwrap();
+    assert_eq!(replace(&mut node, &pool, 1, &["10.0.0.2"]).unwrap(), [ip("10.0.0.3")]);
+    let error = node.lease(&pool, 2).unwrap_err().to_string();
+    assert!(
+        error.contains("all 2 addresses") && error.contains("in the hands of foreign hosts (1)"),
+        "{error}"
+    );
+    // ADD would try it again in a moment, so it counts as room.
+    require_room(&node.ledger, "blue", &pool, "b1").unwrap();
+    node.now += 1;
+    // One that rests goes before it, and so does one of before a reboot.
+    node.release(1);
+    assert_eq!(node.lease_one(&pool, 2), "10.0.0.3");
+    node.boot_id = "b2";
+    assert_eq!(node.lease_one(&pool, 3), "10.0.0.3");
+    assert_eq!(node.lease_one(&pool, 4), "10.0.0.2");
+    let error = replace(&mut node, &pool, 4, &["10.0.0.2"]).unwrap_err();
+    assert!(matches!(error, IpamError::Exhausted { set_aside: 1, .. }), "{error}");
+    // The owner lost what was never its own.
+    assert_eq!(node.ledger.leases_of(&owner(4)).unwrap(), []);
+    assert_eq!(node.ledger.audit().unwrap(), []);
+}
+
+#[test]
+fn an_address_that_is_asked_for_is_given_though_it_is_set_aside() {
+    let pool = pool(json!({"subnet": "10.0.0.0/24", "conflictProbe": true}));
+    let mut node = Node::new();
+    node.lease(&pool, 1).unwrap();
+    replace(&mut node, &pool, 1, &["10.0.0.2"]).unwrap();
+    let leased = node.lease_requested(&pool, 2, &[ip("10.0.0.2")]).unwrap();
+    assert_eq!(leased.ips[0].address.addr(), ip("10.0.0.2"));
+    assert_eq!((node.ledger.set_aside().unwrap(), node.ledger.audit().unwrap()), (vec![], vec![]));
 }

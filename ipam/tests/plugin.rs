@@ -66,6 +66,29 @@ fn an_address_is_added_checked_and_deleted_as_often_as_one_likes() {
 }
 
 #[test]
+fn a_probe_is_refused_where_there_is_no_link_and_keeps_no_address_from_being_released() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = config(directory.path(), "10.0.0.0/24");
+    assert_eq!(call("ADD", "c1", &plain).0, 0);
+    for (key, value) in [("conflictProbe", json!(true)), ("gatewayProbe", json!("warn"))] {
+        let mut probing = plain.clone();
+        probing["ipam"][key] = value;
+        for command in ["ADD", "CHECK", "STATUS"] {
+            let (code, error) = call(command, "c1", &probing);
+            assert_eq!((code, &error["code"]), (1, &json!(7)), "{command}: {error}");
+            let message = error["msg"].as_str().unwrap();
+            assert!(message.contains(key) && message.contains("zerobridge"), "{error}");
+        }
+        assert_eq!(call("DEL", "c1", &probing), (0, Value::Null));
+    }
+    assert_eq!(Ledger::open(directory.path()).unwrap().leases().unwrap(), []);
+    let mut off = plain;
+    off["ipam"]["conflictProbe"] = json!(false);
+    off["ipam"]["gatewayProbe"] = json!("off");
+    assert_eq!(call("ADD", "c1", &off).0, 0);
+}
+
+#[test]
 fn many_at_once_get_an_address_each() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("state");

@@ -1,5 +1,5 @@
 //! Everything this project asks of Linux, as one typed view: sysfs, rtnetlink, devlink, uevents, network namespaces,
-//! announcements.
+//! announcements and probes of addresses.
 //!
 //! The roots of file systems are passed in, so that a tree of files can stand in for a machine. Nothing here decides
 //! what should be: no policy, no Kubernetes, no state of its own on disk.
@@ -9,9 +9,11 @@ mod boot;
 mod devlink;
 #[cfg(feature = "events")]
 mod events;
+mod frame;
 mod netlink;
 mod netns;
 mod open_files;
+mod probe;
 mod rtnl;
 mod sysctl;
 mod sysfs;
@@ -27,6 +29,7 @@ pub use events::{DeviceEvent, DeviceEvents, watch_devices};
 pub use netlink::NetlinkError;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use open_files::{OpenFilesError, open_files};
+pub use probe::{Holder, ProbeError, ProbePace, answering_gateways, foreign_holders};
 pub use rtnl::{
     HostLink, HostNetwork, IfIndex, Link, LinkChange, Route, RtnlError, RtnlSocket, VfAdmin, VfAdminChange,
     VfCounters, VfLinkState, VlanProtocol, VlanTag,

@@ -17,21 +17,21 @@ pub enum Discrepancy {
         /// SQLite's words.
         report: String,
     },
-    /// A lease whose bit in its chunk is not set: the address could be given away twice.
+    /// An address that is leased, rests or is set aside, and whose bit in its chunk is not set: it could be given away.
     NotMarked {
         /// The network.
         network: String,
-        /// The leased or resting address.
+        /// The address.
         address: IpAddr,
     },
-    /// A bit that is set without a lease: the address is lost to the pool.
+    /// A bit that is set for no reason: the address is lost to the pool.
     MarkedInVain {
         /// The network.
         network: String,
         /// The address that nobody has.
         address: IpAddr,
     },
-    /// A lease whose readable address is not the one of its key.
+    /// A row whose readable address is not the one of its key.
     WrongText {
         /// The network.
         network: String,
@@ -39,6 +39,13 @@ pub enum Discrepancy {
         address: IpAddr,
         /// What operators read.
         text: String,
+    },
+    /// An address that is leased or rests, and is set aside for a foreign host.
+    LeasedAndSetAside {
+        /// The network.
+        network: String,
+        /// The address.
+        address: IpAddr,
     },
 }
 
@@ -53,8 +60,21 @@ impl Records {
     /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
     pub fn audit(&self) -> Result<Vec<Discrepancy>, LedgerError> {
         let mut found = self.damage()?;
-        let (expected, wrong_texts) = self.chunks_of_leases()?;
-        found.extend(wrong_texts);
+        let mut expected = Chunks::new();
+        for table in ["leases", "set_aside"] {
+            for (network, address, text) in self.addresses_in(table)? {
+                if text != address.to_string() {
+                    let network = network.clone();
+                    found.push(Discrepancy::WrongText { network, address, text });
+                }
+                let place = (network.clone(), family(address), with_low_bits(address, 0));
+                let chunk = expected.entry(place).or_insert_with(|| Chunk::empty(address));
+                if chunk.is_taken(address) {
+                    found.push(Discrepancy::LeasedAndSetAside { network, address });
+                }
+                chunk.set(address, true);
+            }
+        }
         let recorded = self.recorded_chunks()?;
         for (place, chunk) in &expected {
             let (network, _, first) = place;
@@ -82,22 +102,17 @@ impl Records {
         Ok(reports.into_iter().map(|report| Discrepancy::Damage { report }).collect())
     }
 
-    fn chunks_of_leases(&self) -> Result<(Chunks, Vec<Discrepancy>), LedgerError> {
-        let sql = "SELECT network, key, address FROM leases";
-        let rows = self.rows("reading leases", sql, [], |row| {
+    /// The network, the address and its text of each row.
+    fn addresses_in(&self, table: &'static str) -> Result<Vec<(String, IpAddr, String)>, LedgerError> {
+        let sql = format!("SELECT network, key, address FROM {table}");
+        let rows = self.rows("reading addresses", &sql, [], |row| {
             Ok(Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, String>(2)?)))
         })?;
-        let (mut chunks, mut wrong) = (Chunks::new(), Vec::new());
-        for (network, key, text) in rows {
-            // Another length breaks the schema, which the integrity check has reported.
-            let Some(address) = from_key(&key) else { continue };
-            let place = (network.clone(), family(address), with_low_bits(address, 0));
-            chunks.entry(place).or_insert_with(|| Chunk::empty(address)).set(address, true);
-            if text != address.to_string() {
-                wrong.push(Discrepancy::WrongText { network, address, text });
-            }
-        }
-        Ok((chunks, wrong))
+        // A key of another length breaks the schema, which the integrity check has reported.
+        Ok(rows
+            .into_iter()
+            .filter_map(|(network, key, text)| Some((network, from_key(&key)?, text)))
+            .collect())
     }
 
     fn recorded_chunks(&self) -> Result<Chunks, LedgerError> {
@@ -125,13 +140,17 @@ impl fmt::Display for Discrepancy {
         match self {
             Self::Damage { report } => write!(out, "the file is damaged: {report}"),
             Self::NotMarked { network, address } => {
-                write!(out, "{address} of network {network} is leased, and its chunk says that it is free")
+                let rule = "is leased or set aside, and its chunk says that it is free";
+                write!(out, "{address} of network {network} {rule}")
             }
             Self::MarkedInVain { network, address } => {
                 write!(out, "{address} of network {network} is free, and its chunk says that it is taken")
             }
             Self::WrongText { network, address, text } => {
-                write!(out, "the lease of {address} in network {network} reads \"{text}\"")
+                write!(out, "the row of {address} in network {network} reads \"{text}\"")
+            }
+            Self::LeasedAndSetAside { network, address } => {
+                write!(out, "{address} of network {network} is leased, and is set aside for a foreign host")
             }
         }
     }
@@ -141,7 +160,7 @@ impl fmt::Display for Discrepancy {
 mod tests {
     use super::*;
     use crate::fixture::{ip, lease, owner};
-    use crate::{Ledger, UnixSeconds};
+    use crate::{Ledger, SetAside, UnixSeconds};
 
     #[test]
     fn an_audit_finds_each_kind_of_contradiction() {
@@ -153,7 +172,8 @@ mod tests {
         transaction.commit().unwrap();
         assert_eq!(ledger.audit().unwrap(), []);
         let edit = "UPDATE leases SET key = x'0a00000a' WHERE family = 4;
-                    UPDATE leases SET address = 'fd00:0::9' WHERE family = 6";
+                    UPDATE leases SET address = 'fd00:0::9' WHERE family = 6;
+                    INSERT INTO set_aside VALUES ('blue', 4, x'0a00000a', '10.0.0.10', '02:00:00:00:00:09', 'c1', 'eth0', 1)";
         ledger.run("test", |connection| connection.execute_batch(edit)).unwrap();
         let network = || "blue".to_owned();
         assert_eq!(
@@ -169,10 +189,21 @@ mod tests {
                     address: ip("fd00::9"),
                     text: "fd00:0::9".to_owned()
                 },
+                Discrepancy::LeasedAndSetAside { network: network(), address: ip("10.0.0.10") },
                 Discrepancy::NotMarked { network: network(), address: ip("10.0.0.10") },
                 Discrepancy::MarkedInVain { network: network(), address: ip("10.0.0.9") },
             ]
         );
+    }
+
+    fn found(address: &str, container_id: &str, seen_at: i64) -> SetAside {
+        SetAside {
+            network: "blue".to_owned(),
+            address: ip(address),
+            mac: "02:00:00:00:00:09".parse().unwrap(),
+            found_for: owner(container_id),
+            seen_at: UnixSeconds(seen_at),
+        }
     }
 
     proptest::proptest! {
@@ -180,8 +211,8 @@ mod tests {
         #![proptest_config(proptest::test_runner::Config::with_cases(40))]
 
         #[test]
-        fn chunks_never_differ_from_leases(
-            steps in proptest::collection::vec((0_u8..4, 0_u32..9000, 0_u8..6), 1..60)
+        fn chunks_never_differ_from_what_is_taken(
+            steps in proptest::collection::vec((0_u8..7, 0_u32..9000, 0_u8..6), 1..60)
         ) {
             let directory = tempfile::tempdir().unwrap();
             let mut ledger = Ledger::open(directory.path()).unwrap();
@@ -193,7 +224,13 @@ mod tests {
                 match step {
                     0 | 1 => drop(transaction.insert_lease(&lease(&address, &container_id))),
                     2 => drop(transaction.release_leases(&owner(&container_id), None, UnixSeconds(now)).unwrap()),
-                    _ => drop(transaction.end_rest("blue", UnixSeconds(now - 3), UnixSeconds(now), 2).unwrap()),
+                    3 => drop(transaction.end_rest("blue", UnixSeconds(now - 3), UnixSeconds(now), 2).unwrap()),
+                    // One that is another's is an outcome as good as any other, too.
+                    4 => drop(transaction.insert_set_aside(&found(&address, &container_id, now))),
+                    5 => drop(transaction.readmit("blue", ip(&address)).unwrap()),
+                    _ => {
+                        transaction.end_set_aside("blue", UnixSeconds(now - 3), UnixSeconds(now), 2).unwrap();
+                    }
                 }
                 if offset % 5 != 0 {
                     transaction.commit().unwrap();

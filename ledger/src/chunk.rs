@@ -1,6 +1,6 @@
 //! 4096 neighbouring addresses and which of them are taken.
 //!
-//! The bits say what `leases` says, no more: they are written in the same transaction, and [`Records::audit`] compares.
+//! The bits say what `leases` and `set_aside` say, no more: they are written in the same transaction, and [`Records::audit`] compares.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::records::Records;
 const WORDS: usize = 64;
 const BYTES: usize = WORDS * 8;
 
-/// The addresses that share all but their last 12 bits, with a bit for each: set when it is leased or resting.
+/// The addresses that share all but their last 12 bits, with a bit for each: set when it is leased, resting or set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     first: IpAddr,
@@ -109,19 +109,21 @@ impl Records {
     }
 }
 
-/// Sets the bits of one address; part of a larger write.
+/// Sets the bit of one address and returns what it was; part of a larger write.
 pub(crate) fn mark(
     connection: &Connection,
     network: &str,
     address: IpAddr,
     taken: bool,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     let mut chunk = read(connection, network, address)?;
+    let was_taken = chunk.is_taken(address);
     chunk.set(address, taken);
     let sql = "INSERT INTO chunks (network, family, first, taken) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET taken = excluded.taken";
     let first = chunk.first();
-    connection.execute(sql, params![network, family(first), key(first), chunk.to_bytes()]).map(|_| ())
+    connection.execute(sql, params![network, family(first), key(first), chunk.to_bytes()])?;
+    Ok(was_taken)
 }
 
 fn read(connection: &Connection, network: &str, address: IpAddr) -> rusqlite::Result<Chunk> {

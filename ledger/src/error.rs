@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
-use zerobridge_proto::PciAddress;
+use zerobridge_proto::{Mac, PciAddress};
 
 use crate::Owner;
 
@@ -85,6 +85,16 @@ pub enum LedgerError {
         holder: Owner,
         /// Whether it was released and rests.
         resting: bool,
+    },
+    /// The address is set aside, because a foreign host has it.
+    #[error("{address} of network {network} is set aside: {mac} has it on the link")]
+    SetAside {
+        /// The network.
+        network: String,
+        /// The address asked for.
+        address: IpAddr,
+        /// The foreign host's Ethernet address.
+        mac: Mac,
     },
     /// A value that the schema does not take.
     #[error("{field} is {value}, which cannot be recorded; {rule}")]

@@ -9,7 +9,7 @@ use zerobridge_proto::PciAddress;
 
 use crate::address::{family, from_key, key};
 use crate::records::Records;
-use crate::{LedgerError, Owner, Transaction, UnixSeconds, chunk};
+use crate::{LedgerError, Owner, SetAside, Transaction, UnixSeconds, chunk, set_aside};
 
 /// An address that belongs to an owner. Within a network an address is leased at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +144,8 @@ impl Transaction<'_> {
     /// Leases an address.
     ///
     /// # Errors
-    /// [`LedgerError::AddressHeld`] with the holder when it is leased or resting; [`LedgerError::Storage`].
+    /// [`LedgerError::AddressHeld`] with the holder when it is leased or resting; [`LedgerError::SetAside`] with the
+    /// foreign host when it is that; [`LedgerError::Storage`].
     pub fn insert_lease(&mut self, lease: &Lease) -> Result<(), LedgerError> {
         if let Some((holder, released_at)) = self.holder(&lease.network, lease.address)? {
             return Err(LedgerError::AddressHeld {
@@ -156,14 +157,21 @@ impl Transaction<'_> {
         }
         let sql = "INSERT INTO leases (network, family, key, address, container_id, ifname, device, boot_id, created_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        self.write("leasing an address", |connection| {
+        let (network, address) = (&lease.network, lease.address);
+        let is_leased = self.write("leasing an address", |connection| {
+            // Asked only where the bit says that there is something to ask: a lease costs the same with nothing set aside.
+            if chunk::mark(connection, network, address, true)?
+                && set_aside::has(connection, network, address)?
+            {
+                return Ok(false);
+            }
             connection.execute(
                 sql,
                 params![
-                    lease.network,
-                    family(lease.address),
-                    key(lease.address),
-                    lease.address.to_string(),
+                    network,
+                    family(address),
+                    key(address),
+                    address.to_string(),
                     lease.owner.container_id,
                     lease.owner.ifname,
                     lease.device.map(|device| device.to_string()),
@@ -171,8 +179,14 @@ impl Transaction<'_> {
                     lease.created_at.0,
                 ],
             )?;
-            chunk::mark(connection, &lease.network, lease.address, true)
-        })
+            Ok(true)
+        })?;
+        match if is_leased { None } else { self.set_aside_at(network, address)? } {
+            None => Ok(()),
+            Some(SetAside { network, address, mac, .. }) => {
+                Err(LedgerError::SetAside { network, address, mac })
+            }
+        }
     }
 
     /// Ends an owner's leases, in one network or in all, and lets the addresses rest from `now` on. Returns what was
@@ -210,7 +224,7 @@ impl Transaction<'_> {
         let sql = "DELETE FROM leases WHERE network = ?1 AND family = ?2 AND key = ?3";
         self.write("freeing an address", |connection| {
             connection.execute(sql, params![network, family(address), key(address)])?;
-            chunk::mark(connection, network, address, false)
+            chunk::mark(connection, network, address, false).map(|_| ())
         })?;
         Ok(Some(lease))
     }

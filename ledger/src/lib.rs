@@ -46,6 +46,7 @@ mod owner;
 mod queue;
 mod records;
 mod schema;
+mod set_aside;
 mod transaction;
 
 pub use attachment::{Attachment, Pod, Sandbox};
@@ -57,4 +58,5 @@ pub use open::Ledger;
 pub use owner::{Owner, UnixSeconds};
 pub use records::Records;
 pub use schema::SCHEMA_VERSION;
+pub use set_aside::SetAside;
 pub use transaction::Transaction;

@@ -224,7 +224,7 @@ impl VfAccess {
     }
 
     /// Some runtimes start a namespace with IPv6 off, where an IPv6 address is refused.
-    fn allow_ipv6(&mut self, address: IpNet) -> Result<(), AttachmentError> {
+    pub(super) fn allow_ipv6(&mut self, address: IpNet) -> Result<(), AttachmentError> {
         let device = self.device;
         let Some((Place::Sandbox, index)) = self.link else { return Ok(()) };
         let Some(sandbox) = self.sandbox.as_mut().filter(|_| address.addr().is_ipv6()) else { return Ok(()) };

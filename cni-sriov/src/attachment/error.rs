@@ -5,7 +5,7 @@ use std::fmt;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
-use zerobridge_kernel::{NetnsError, RtnlError, SysfsError};
+use zerobridge_kernel::{NetnsError, ProbeError, RtnlError, SysfsError};
 use zerobridge_proto::PciAddress;
 
 use super::diff::Operation;
@@ -132,6 +132,14 @@ pub enum AttachmentError {
         /// Why.
         source: RtnlError,
     },
+    /// The VF's link could not be asked who has an address.
+    #[error("cannot probe for addresses on the link of VF {device}")]
+    Probe {
+        /// The VF.
+        device: PciAddress,
+        /// Why.
+        source: ProbeError,
+    },
     /// The kernel accepted everything, and still the VF is not as wanted.
     #[error("VF {device} is not as wanted after {rounds} rounds; still to do: {}", Listed(.missing))]
     NotConverged {
@@ -171,6 +179,7 @@ impl AttachmentError {
         let errno = match self {
             Self::Rtnl { source, .. } => source.errno(),
             Self::SettingRefused(refusal) => refusal.source.errno(),
+            Self::Probe { source, .. } => source.errno(),
             Self::NotConverged { source: Some(source), .. } => return source.is_transient(),
             _ => None,
         };

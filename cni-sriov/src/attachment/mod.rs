@@ -11,6 +11,7 @@ mod error;
 mod mac;
 #[cfg(test)]
 pub(crate) mod model;
+mod neighbours;
 mod setting;
 mod state;
 mod wanted;

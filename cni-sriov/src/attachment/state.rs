@@ -75,6 +75,12 @@ impl VfState {
         self.link.as_ref().map(|link| link.mac).or_else(imposed)
     }
 
+    /// This state before anybody gave the netdev addresses, and routes, which need them.
+    #[must_use]
+    pub fn without_addresses(&self) -> Self {
+        Self { addresses: Vec::new(), routes: Vec::new(), ..self.clone() }
+    }
+
     /// As much of this state as a device can be brought to that is `observed`. When somebody changed the driver so that a
     /// netdev went or came, the driver is his and the netdev with it; what the PF imposes is still ours.
     #[must_use]

@@ -13,7 +13,7 @@ const OWN: &str = "zerobridge-ipam";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ipam {
     /// The pool in this process.
-    Own(PoolConfig),
+    Own(Box<PoolConfig>),
     /// The IPAM plugin of this name in `CNI_PATH`; what else its `ipam` object says is for it to judge.
     Delegated(String),
 }
@@ -32,7 +32,7 @@ impl Ipam {
     ) -> Result<Option<Self>, CniError> {
         let Some(ipam) = ipam.filter(|ipam| **ipam != Value::Object(Map::new())) else { return Ok(None) };
         match plugin_type(ipam) {
-            Some(OWN) => Ok(Some(Self::Own(PoolConfig::parse(ipam, ip_ranges)?))),
+            Some(OWN) => Ok(Some(Self::Own(PoolConfig::parse(ipam, ip_ranges)?.into()))),
             Some(plugin) if is_program_name(plugin) && plugin != caller => {
                 Ok(Some(Self::Delegated(plugin.to_owned())))
             }

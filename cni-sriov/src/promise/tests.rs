@@ -45,8 +45,12 @@ impl World {
         Self { folder, ipam, ledger, config, stdin, variables }
     }
 
-    /// Promises as ADD does, and takes it back when told to.
-    fn add(&mut self, existing: Option<&Attachment>, then: Then) -> Result<Promise, CniError> {
+    /// Does `work` with what ADD would have of the call.
+    fn attempt<T>(
+        &mut self,
+        existing: Option<&Attachment>,
+        work: impl FnOnce(&Attempt<'_>, &mut Ledger) -> Result<T, CniError>,
+    ) -> Result<T, CniError> {
         let variables = self.variables.iter().map(|(name, value)| (name, value));
         let environment = Environment::parse(variables).unwrap();
         let call = Call {
@@ -76,19 +80,47 @@ impl World {
             original: &at_home(),
             existing,
         };
-        let promise = attempt.promise(&mut self.ledger)?;
-        let record = promise.record.clone();
-        let refusal = || CniError::new(codes::REFUSED, "the kernel refused");
-        let kept = match then {
-            Then::RefuseMove => Err(refusal()),
-            _ => attempt.ask(&mut self.ledger, &promise),
-        };
-        let kept = match then {
-            Then::RefuseAddresses => Err(refusal()),
-            _ => kept,
-        };
-        kept.map(|answered| answered.unwrap_or(promise))
-            .map_err(|failure| attempt.take_back(&mut self.ledger, &record, failure))
+        work(&attempt, &mut self.ledger)
+    }
+
+    /// Promises as ADD does, and takes it back when told to.
+    fn add(&mut self, existing: Option<&Attachment>, then: Then) -> Result<Promise, CniError> {
+        self.attempt(existing, |attempt, ledger| {
+            let promise = attempt.promise(ledger)?;
+            let record = promise.record.clone();
+            let refusal = || CniError::new(codes::REFUSED, "the kernel refused");
+            let kept = match then {
+                Then::RefuseMove => Err(refusal()),
+                _ => attempt.ask(ledger, &promise),
+            };
+            let kept = match then {
+                Then::RefuseAddresses => Err(refusal()),
+                _ => kept,
+            };
+            kept.map(|answered| answered.unwrap_or(promise))
+                .map_err(|failure| attempt.take_back(ledger, &record, failure))
+        })
+    }
+
+    /// Promises as ADD does and then finds that a foreign host has some of the addresses.
+    fn replace(&mut self, foreign: &[&str], is_last: bool) -> Result<Promise, CniError> {
+        let mac = "02:00:00:00:00:09".parse().unwrap();
+        let found: Vec<Foreign> =
+            foreign.iter().map(|text| Foreign { address: text.parse().unwrap(), mac }).collect();
+        self.attempt(None, |attempt, ledger| {
+            attempt.promise(ledger)?;
+            attempt.replace(attempt.pool_source().unwrap(), ledger, &found, is_last)
+        })
+    }
+
+    /// The addresses that are leased, that are set aside, and that the one record wants.
+    fn addresses(&self) -> [Vec<String>; 3] {
+        let leased = self.ledger.leases().unwrap().iter().map(|lease| lease.address.to_string()).collect();
+        let set_aside = self.ledger.set_aside().unwrap();
+        let set_aside = set_aside.iter().map(|found| format!("{} {}", found.address, found.mac)).collect();
+        let records = self.records();
+        let wanted = records.iter().flat_map(|record| record::wanted(record).unwrap().addresses);
+        [leased, set_aside, wanted.map(|net| net.addr().to_string()).collect()]
     }
 
     fn records(&self) -> Vec<Attachment> {
@@ -223,4 +255,67 @@ fn an_interface_keeps_the_plugin_that_gave_its_addresses() {
     let error = world.add(Some(&first.record), Then::Keep).unwrap_err();
     assert_eq!(error.code, codes::INTERFACE_EXISTS);
     assert_eq!((world.records(), world.ledger.leases().unwrap()), (vec![first.record], vec![]));
+}
+
+/// A world whose addresses come from the pool in this process.
+fn with_pool(ipam: serde_json::Value, requested: &[&str]) -> World {
+    let mut world = World::new("exit 1");
+    let mut own = json!({"type": "zerobridge-ipam", "conflictProbe": true});
+    own.as_object_mut().unwrap().extend(ipam.as_object().unwrap().clone());
+    let mut stdin: serde_json::Value = serde_json::from_str(&world.stdin).unwrap();
+    (stdin["ipam"], stdin["args"]["cni"]["ips"]) = (own, json!(requested));
+    world.stdin = stdin.to_string();
+    world.config = NetworkConfig::decode(world.stdin.as_bytes()).unwrap();
+    world
+}
+
+#[test]
+fn an_address_that_is_anothers_is_replaced_with_its_record_at_once() {
+    let ranges = json!({"ranges": [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd00::/64"}]],
+        "routes": [{"dst": "0.0.0.0/0"}]});
+    let mut world = with_pool(ranges, &[]);
+    let promise = world.replace(&["10.9.0.2"], false).unwrap();
+    let [leased, set_aside, wanted] = world.addresses();
+    assert_eq!(leased, ["10.9.0.3", "fd00::2"]);
+    assert_eq!(set_aside, ["10.9.0.2 02:00:00:00:00:09"]);
+    assert_eq!(wanted, leased);
+    assert_eq!(world.records(), [promise.record]);
+    assert_eq!(promise.wanted.routes[0].gateway, Some("10.9.0.1".parse().unwrap()));
+    // What is told the runtime is what was promised last.
+    let told = promise.leased.ips.iter().map(|ip| ip.address.addr().to_string()).collect::<Vec<_>>();
+    assert_eq!(told, wanted);
+    assert_eq!(world.ledger.audit().unwrap(), []);
+}
+
+#[test]
+fn an_address_that_was_asked_for_is_not_replaced() {
+    let mut world = with_pool(json!({"subnet": "10.9.0.0/24"}), &["10.9.0.5"]);
+    let error = world.replace(&["10.9.0.5"], false).unwrap_err();
+    assert_eq!(error.code, codes::ADDRESS_CONFLICT);
+    for part in ["network blue", "02:00:00:00:00:09 has 10.9.0.5", "was asked for"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    // Left for whoever takes the attempt back: the record. The address is nobody's of this node.
+    let [leased, set_aside, wanted] = world.addresses();
+    assert_eq!(
+        (leased.len(), set_aside, wanted),
+        (0, vec!["10.9.0.5 02:00:00:00:00:09".to_owned()], vec!["10.9.0.5".to_owned()])
+    );
+}
+
+#[test]
+fn what_is_found_is_kept_though_nothing_can_take_its_place() {
+    let small = json!({"subnet": "10.9.0.0/24", "rangeEnd": "10.9.0.2"});
+    for (ipam, is_last, code) in [
+        (small, false, ErrorCode::TRY_AGAIN_LATER),
+        (json!({"subnet": "10.9.0.0/24"}), true, codes::ADDRESS_CONFLICT),
+    ] {
+        let mut world = with_pool(ipam, &[]);
+        let error = world.replace(&["10.9.0.2"], is_last).unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.to_string().contains("02:00:00:00:00:09 has 10.9.0.2"), "{error}");
+        let [leased, set_aside, _] = world.addresses();
+        assert_eq!((leased.len(), set_aside.len()), (0, 1));
+        assert_eq!(world.ledger.audit().unwrap(), []);
+    }
 }

@@ -1,11 +1,11 @@
-//! Reading what a kernel might send, whatever it is: for a fuzzer.
+//! Reading what a kernel, or anybody on a link, might send, whatever it is: for a fuzzer.
 
 use std::hint::black_box;
 
 use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::netlink::take;
-use crate::{devlink, rtnl, uevent};
+use crate::{devlink, frame, rtnl, uevent};
 
 /// Reads a datagram as an answer of the routing family, as one of devlink, and as a uevent, and looks at everything that
 /// this crate ever reads in one.
@@ -23,6 +23,11 @@ pub fn read_datagram(datagram: &[u8]) {
     black_box(uevent::parse(datagram));
 }
 
+/// Reads a frame as one that came in while a link was probed.
+pub fn read_frame(frame: &[u8]) {
+    black_box((frame::sender(frame), frame::read(frame)));
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -31,11 +36,12 @@ mod tests {
 
     #[test]
     fn nothing_in_the_corpus_is_too_much() {
-        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/netlink");
-        let files: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(!files.is_empty());
-        for file in files {
-            read_datagram(&fs::read(file).unwrap());
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus");
+        for (folder, read) in [("netlink", read_datagram as fn(&[u8])), ("frame", read_frame)] {
+            let files = fs::read_dir(format!("{corpus}/{folder}")).unwrap();
+            let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+            assert!(!files.is_empty(), "{folder}");
+            files.iter().for_each(|file| read(&fs::read(file).unwrap()));
         }
     }
 }

@@ -9,6 +9,6 @@ mod host_link;
 mod netns;
 
 pub use crate::sysfs::{FakeFunction, FakeRdma, SysfsTree};
-pub use decoding::read_datagram;
+pub use decoding::{read_datagram, read_frame};
 pub use host_link::idle_link;
 pub use netns::TestNetns;

@@ -20,6 +20,7 @@ use zerobridge_proto::PciAddress;
 use crate::expect;
 use crate::group::{Group, Outcome, say};
 use crate::hand::{config, make_sandbox, remove_sandbox};
+use crate::lab::Station;
 
 /// Chooses the points and the ways to repair.
 const VARIABLE: &str = "ZEROBRIDGE_CRASH";
@@ -29,11 +30,15 @@ const AT_ONCE: usize = 16;
 const LIMIT: Duration = Duration::from_secs(300);
 /// To make a ledger takes many calls, nearly all of them SQLite's: one run dies before every third.
 const STRIDE: usize = 3;
+/// Makes a ledger forget which addresses were leased, and which were found to be another's.
+const FORGET: &str = "DELETE FROM leases; DELETE FROM set_aside; DELETE FROM chunks; DELETE FROM cursors";
 /// What is seen of a ledger that is not there or not made to its end.
 const NO_LEDGER: &str = "no ledger";
 /// The sandbox of the attachment that is interrupted, and one for an attachment that takes the VF over.
 const SANDBOX: &str = "crash";
 const OTHER: &str = "crash-other";
+/// The host in 10.9.0.0/24 that another has.
+const TAKEN: u8 = 2;
 
 pub(crate) const GROUP: Group = Group {
     name: "crash",
@@ -47,6 +52,9 @@ pub(crate) const GROUP: Group = Group {
         }),
         ("first_add_of_a_node_killed_before_every_change_is_undone", |lab| {
             killed_before_every_change(lab, "ADD", Kind::NetdevOfANewNode)
+        }),
+        ("add_that_replaces_an_address_killed_before_every_change_is_undone", |lab| {
+            killed_before_every_change(lab, "ADD", Kind::NetdevBesideAForeignHost)
         }),
         ("add_of_a_vfio_function_killed_before_every_change_is_undone", |lab| {
             killed_before_every_change(lab, "ADD", Kind::Vfio)
@@ -64,6 +72,8 @@ enum Kind {
     Netdev,
     /// The same, and the node has no ledger yet.
     NetdevOfANewNode,
+    /// The same on a wire where another host has the first address of the pool, which ADD finds out and takes the next.
+    NetdevBesideAForeignHost,
     /// A PCI function for a program of its own.
     Vfio,
 }
@@ -127,6 +137,11 @@ impl Stage {
         let mut config = config(device);
         // Every cycle takes an address, and addresses rest.
         config["ipam"]["ranges"][0][0]["subnet"] = "10.64.0.0/12".into();
+        if kind == Kind::NetdevBesideAForeignHost {
+            config["ipam"]["ranges"][0][0]["subnet"] = "10.9.0.0/24".into();
+            config["ipam"]["conflictProbe"] =
+                json!({"probes": 2, "intervalMilliseconds": 50, "waitMilliseconds": 50});
+        }
         if kind == Kind::Vfio {
             config["mtu"].take();
             config.as_object_mut().map(|keys| keys.remove("mtu"));
@@ -159,6 +174,10 @@ impl Stage {
         let (prepare, victim) = match (command, kind) {
             ("ADD", Kind::NetdevOfANewNode) => {
                 (vec![program(&["sh", "-c", "rm -f /var/lib/zerobridge/*"])], self.add.program())
+            }
+            // Each time the first address of the pool is leased first, and replaced.
+            ("ADD", Kind::NetdevBesideAForeignHost) => {
+                (vec![program(&["sqlite3", LEDGER, FORGET])], self.add.program())
             }
             ("ADD", _) => (vec![], self.add.program()),
             _ => (vec![self.add.program()], del.program()),
@@ -246,9 +265,9 @@ fn killed_before_every_change(lab: &mut Lab, command: &'static str, kind: Kind) 
     let pristine = lab.pristine();
     let guest = lab.install_plugins()?;
     let device = match (command, kind) {
-        ("ADD", Kind::Netdev | Kind::NetdevOfANewNode) => guest.vf(1, 0)?,
+        ("ADD", Kind::Netdev | Kind::NetdevOfANewNode | Kind::NetdevBesideAForeignHost) => guest.vf(1, 0)?,
         // One that chose its address itself: there is more to give back than with one whose address the PF imposed.
-        (_, Kind::Netdev | Kind::NetdevOfANewNode) => guest.vf(2, 1)?,
+        (_, Kind::Netdev | Kind::NetdevOfANewNode | Kind::NetdevBesideAForeignHost) => guest.vf(2, 1)?,
         ("ADD", Kind::Vfio) => guest.vf(1, 2)?,
         (_, Kind::Vfio) => guest.vf(2, 2)?,
     };
@@ -256,12 +275,19 @@ fn killed_before_every_change(lab: &mut Lab, command: &'static str, kind: Kind) 
         guest.load_vfio()?;
         guest.shell(&rebinding(device, "vfio-pci"))?;
     }
+    let foreign = match kind {
+        Kind::NetdevBesideAForeignHost => Some(Station::add(guest, "foreign", 2, 0, 100, TAKEN)?),
+        Kind::Netdev | Kind::NetdevOfANewNode | Kind::Vfio => None,
+    };
     let before = guest.snapshot()?;
     make_sandbox(guest, SANDBOX)?;
     make_sandbox(guest, OTHER)?;
     // The first call of all makes the ledger; the ones that are killed find it.
     let stage = Stage::new(device, kind);
-    guest.cni_success(&stage.add)?;
+    let first = guest.cni_success(&stage.add)?;
+    if foreign.is_some() {
+        expect::equal("the address of a pod", &first["ips"][0]["address"], &json!("10.9.0.3/24"))?;
+    }
     guest.cni_success(&CniCall { command: "DEL", ..stage.add.clone() })?;
 
     run(lab, &stage, command, kind, extent, &before)?;
@@ -273,6 +299,7 @@ fn killed_before_every_change(lab: &mut Lab, command: &'static str, kind: Kind) 
     if kind == Kind::Vfio {
         guest.shell(&rebinding(device, "igbvf"))?;
     }
+    foreign.map_or(Ok(()), |station| station.remove(guest))?;
     expect::as_before(guest, &pristine)
 }
 

@@ -31,14 +31,15 @@ fn every_vf_has_a_driver_and_a_link(lab: &mut Lab) -> Outcome {
 }
 
 /// A VF in a namespace of its own, in a VLAN, with an address; given back by [`Station::remove`].
-struct Station {
+pub(crate) struct Station {
     name: &'static str,
     card: u8,
     index: u32,
 }
 
 impl Station {
-    fn add(
+    /// Gives it the address 10.9.0.`host`.
+    pub(crate) fn add(
         guest: &mut Guest,
         name: &'static str,
         card: u8,
@@ -75,7 +76,7 @@ impl Station {
         Ok(guest.output(zerobridge_lab::program(&argv), std::time::Duration::from_secs(30))?.code == 0)
     }
 
-    fn remove(self, guest: &mut Guest) -> Outcome {
+    pub(crate) fn remove(self, guest: &mut Guest) -> Outcome {
         let (name, card, index) = (self.name, self.card, self.index);
         let link = format!("enp{card}s0v{index}");
         guest.shell(&format!(

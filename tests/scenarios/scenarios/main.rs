@@ -5,6 +5,7 @@
 //! it; one that fails spoils it, and the next gets a fresh one.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod bad_input;
 mod cdi;
 mod chaos;
@@ -28,9 +29,10 @@ use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
 // Those of one VM one after the other, and in the first those that need no node before those that start one.
-const GROUPS: [Group; 13] = [
+const GROUPS: [Group; 14] = [
     lab::GROUP,
     del::GROUP,
+    addresses::GROUP,
     crash::GROUP,
     chaos::GROUP,
     bad_input::GROUP,

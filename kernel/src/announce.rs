@@ -4,8 +4,6 @@
 //! Without it, peers that spoke to the address's last holder keep sending to that holder's MAC until their caches age.
 //! Refuses to know whether anybody listened.
 
-mod frame;
-
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -15,6 +13,7 @@ use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, se
 use thiserror::Error;
 use zerobridge_proto::Mac;
 
+use crate::frame;
 use crate::netns::{Netns, NetnsError};
 
 /// Why an address was not announced.
@@ -64,7 +63,7 @@ fn announce_here(interface: &str, addresses: &[IpAddr]) -> Result<(), AnnounceEr
         .map_err(|errno| send_error(errno.into()))?;
     for address in addresses {
         let frame = match address {
-            IpAddr::V4(address) => frame::arp_announcement(mac, *address),
+            IpAddr::V4(address) => frame::arp_request(mac, *address, *address),
             IpAddr::V6(address) => frame::neighbour_advertisement(mac, *address),
         };
         sendto(packet.as_raw_fd(), &frame, &link, MsgFlags::empty())

@@ -1,5 +1,5 @@
--- The schema of ledger.db. `sqlite3 /var/lib/zerobridge/ledger.db 'SELECT * FROM attachments'` is for operators;
--- what a row promises is written in docs/ledger.md.
+-- Version 1 of the schema of ledger.db; the files after it add to it. `sqlite3 /var/lib/zerobridge/ledger.db 'SELECT *
+-- FROM attachments'` is for operators; what a row promises is written in docs/ledger.md.
 
 CREATE TABLE attachments (
     device            TEXT    NOT NULL PRIMARY KEY,   -- PCI address: a device has at most one attachment
@@ -40,8 +40,8 @@ CREATE INDEX leases_by_owner ON leases (container_id, ifname, network) WHERE rel
 CREATE INDEX leases_by_boot ON leases (network, boot_id) WHERE released_at IS NULL;
 CREATE INDEX leases_resting ON leases (network, released_at) WHERE released_at IS NOT NULL;
 
--- One row for 4096 neighbouring addresses, one bit for each: set when `leases` has a row. Finding a free address
--- reads one such row instead of thousands of leases.
+-- One row for 4096 neighbouring addresses, one bit for each: set when an address is taken. Finding a free one reads one
+-- such row instead of thousands of leases.
 CREATE TABLE chunks (
     network           TEXT    NOT NULL,
     family            INTEGER NOT NULL CHECK (family IN (4, 6)),
