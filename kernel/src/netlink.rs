@@ -267,7 +267,9 @@ pub(crate) fn take<M: NetlinkDeserializable>(
             NetlinkPayload::Done(_) => return Ok(Progress::Complete),
             NetlinkPayload::Error(error) if error.code.is_none() => return Ok(Progress::Complete),
             NetlinkPayload::Error(error) => {
-                return Err(refused(error.to_io(), behind_the_request(&error.header, message.header.flags)));
+                // Not `to_io`, which panics at the least of all numbers.
+                let source = io::Error::from_raw_os_error(error.raw_code().saturating_abs());
+                return Err(refused(source, behind_the_request(&error.header, message.header.flags)));
             }
             NetlinkPayload::Overrun(_) => return Err(answer_error("the answer overran".to_owned())),
             _ => {}
