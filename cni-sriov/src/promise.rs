@@ -27,7 +27,7 @@ pub(crate) enum Source<'a> {
     /// Nobody: the network has none.
     Nobody,
     /// The pool in this process.
-    Pool(PoolSource<'a>),
+    Pool(Box<PoolSource<'a>>),
     /// Another program.
     Other(Delegate),
 }
@@ -92,12 +92,16 @@ impl<'a> Source<'a> {
             Some(Ipam::Own(pool)) => {
                 let request = LeaseRequest {
                     owner: call.owner(),
+                    pod: call.pod(),
                     device: Some(device),
+                    mac: None,
+                    vlan: None,
+                    rdma: None,
                     requested: call.config.requested_ips(&call.environment.args)?,
                     now: call.now,
                     boot_id: call.boot_id.clone(),
                 };
-                Self::Pool(PoolSource { pool, request, dns: pool.name_resolution()? })
+                Self::Pool(Box::new(PoolSource { pool, request, dns: pool.name_resolution()? }))
             }
         })
     }
@@ -218,7 +222,8 @@ impl Attempt<'_> {
     ) -> Result<Promise, (CniError, Option<Transaction<'t>>)> {
         let PoolSource { pool, request, dns } = source;
         let network = &self.selection.network.name;
-        let leased = match zerobridge_ipam::lease(&mut transaction, network, pool, request) {
+        let request = self.with_what_carries_it(request).map_err(|failure| (failure, None))?;
+        let leased = match zerobridge_ipam::lease(&mut transaction, network, pool, &request) {
             Ok(leased) => leased,
             Err(error) => return Err((error.into(), Some(transaction))),
         };
@@ -226,6 +231,16 @@ impl Attempt<'_> {
         let promise = promise.map_err(|failure| (failure, None))?;
         write(transaction, &promise.record).map_err(|error| (ledger_error(error), None))?;
         Ok(promise)
+    }
+
+    /// The request with what an audit of the lease compares: it depends on what the VF was before.
+    fn with_what_carries_it(&self, request: &LeaseRequest) -> Result<LeaseRequest, CniError> {
+        let promised = self.complete(Leased::default(), None)?.wanted;
+        let vlan = promised.admin.map(|admin| admin.vlan.id).filter(|id| *id != 0);
+        // One that cannot be read is none for an audit; whether the VF can be used is found out elsewhere.
+        let rdma = self.call.sysfs().rdma_devices_of(self.selection.device).unwrap_or_default();
+        let rdma = rdma.into_iter().next();
+        Ok(LeaseRequest { mac: promised.mac(), vlan, rdma, ..request.clone() })
     }
 
     fn write_answer(

@@ -135,6 +135,13 @@ pub enum IpamError {
     Ledger(#[from] LedgerError),
 }
 
+impl IpamError {
+    /// Whether others have all addresses that could have been given.
+    pub(crate) fn is_for_want_of_addresses(&self) -> bool {
+        matches!(self, Self::Exhausted { .. } | Self::Taken { .. })
+    }
+}
+
 impl From<PoolError> for CniError {
     fn from(error: PoolError) -> Self {
         match error {

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tracing::{info, warn};
-use zerobridge_ledger::{Lease, Owner, Records, SetAside, Transaction, UnixSeconds};
+use zerobridge_ledger::{Lease, Owner, Pod, Records, SetAside, Transaction, UnixSeconds};
 use zerobridge_proto::cni::{AddResult, Dns, Ip, Route};
 use zerobridge_proto::{Mac, PciAddress};
 
 use crate::IpamError;
+use crate::earlier::Earlier;
 use crate::picker::{first_free, rotation};
 use crate::pool::PoolConfig;
 use crate::range_set::RangeSet;
@@ -22,8 +23,16 @@ const RESTS_ENDED_AT_ONCE: u32 = 32;
 pub struct LeaseRequest {
     /// The owner that it is for.
     pub owner: Owner,
-    /// The device that will carry it, where one is known.
+    /// The pod that the owner is a sandbox of, where the runtime named one: what it had before is what it gets again.
+    pub pod: Option<Pod>,
+    /// The device that will carry it, where one is known. This and the next three are for audits, as in [`Lease`].
     pub device: Option<PciAddress>,
+    /// The Ethernet address of the interface.
+    pub mac: Option<Mac>,
+    /// The VLAN of its frames.
+    pub vlan: Option<u16>,
+    /// The RDMA device beside it.
+    pub rdma: Option<String>,
     /// The addresses asked for: at most one from a set, any free one from the others.
     pub requested: Vec<IpAddr>,
     /// The time.
@@ -61,7 +70,7 @@ pub struct Foreign {
 }
 
 /// What is to be done for one set.
-enum Choice {
+pub(crate) enum Choice {
     /// The owner has it already.
     Held(IpAddr),
     /// It is free.
@@ -70,14 +79,17 @@ enum Choice {
     Unused(IpAddr),
     /// A foreign host was seen with it.
     SetAside(IpAddr),
+    /// The pod had it before. It may be in the ledger, and it is not the next in turn.
+    Again(IpAddr),
 }
 
 /// Leases one address from each set of `pool`, all or none, and returns the same ones when called again for the same
 /// owner and network, though the pool be full meanwhile.
 ///
-/// What is asked for is given when it is not leased to another; else the next free address behind the one leased last.
-/// When none is free, the address that has rested longest is used, then one that was leased before the last reboot, since
-/// no container outlives that, then the one that a foreign host was seen with longest ago, unless that was at this moment.
+/// What is asked for is given when it is not leased to another; else what the pod had last, if nobody uses it; else the next
+/// free address behind the one leased last. When none is free, the address that has rested longest is used, then one that
+/// was leased before the last reboot, since no container outlives that, then the one that a foreign host was seen with
+/// longest ago, unless that was at this moment. Then what an earlier sandbox of the same pod still has (see [`Earlier`]).
 ///
 /// # Errors
 /// See [`IpamError`]; nothing is leased then.
@@ -87,6 +99,11 @@ pub fn lease(
     pool: &PoolConfig,
     request: &LeaseRequest,
 ) -> Result<Leased, IpamError> {
+    // Before rests end, so that an address whose rest is over is still known as this pod's.
+    let earlier = match &request.pod {
+        Some(pod) => Earlier::of(transaction, network, pod, &request.owner, &request.boot_id)?,
+        None => Earlier::default(),
+    };
     let until = UnixSeconds(request.now.0.saturating_sub(pool.rest_seconds.into()));
     transaction.end_rest(network, until, request.now, RESTS_ENDED_AT_ONCE)?;
     if let Some(probe) = &pool.conflict_probe {
@@ -105,8 +122,14 @@ pub fn lease(
                 return Err(IpamError::OtherHeld { network, asked, held, owner });
             }
             (Some(held), _) => Choice::Held(held),
-            (None, Some(asked)) => take(transaction, network, asked, &request.boot_id)?,
-            (None, None) => pick(transaction, network, slot, set, &request.boot_id, Some(request.now))?,
+            (None, Some(asked)) => take(transaction, network, asked, &request.boot_id)
+                .or_else(|error| earlier.take_over(error, network, request, |address| address == asked))?,
+            (None, None) => match earlier.unused(|address| set.gives_out(address)) {
+                Some(address) => Choice::Again(address),
+                None => pick(transaction, network, slot, set, &request.boot_id, Some(request.now)).or_else(
+                    |error| earlier.take_over(error, network, request, |address| set.gives_out(address)),
+                )?,
+            },
         };
         choices.push((slot, set, choice));
     }
@@ -299,7 +322,7 @@ fn record(
 ) -> Result<IpAddr, IpamError> {
     let address = match *choice {
         Choice::Held(address) => return Ok(address),
-        Choice::Unused(address) => {
+        Choice::Unused(address) | Choice::Again(address) => {
             transaction.free_address(network, address)?;
             address
         }
@@ -313,11 +336,16 @@ fn record(
         network: network.to_owned(),
         address,
         owner: request.owner.clone(),
+        pod: request.pod.clone(),
         device: request.device,
+        mac: request.mac,
+        vlan: request.vlan,
+        rdma: request.rdma.clone(),
         boot_id: request.boot_id.clone(),
         created_at: request.now,
     })?;
-    if request.requested.is_empty() {
+    let in_turn = request.requested.is_empty() && !matches!(choice, Choice::Again(_));
+    if in_turn {
         transaction.set_cursor(network, slot, address)?;
     }
     let owner = &request.owner;

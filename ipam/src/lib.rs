@@ -8,6 +8,7 @@
 //! Knows nothing of links and namespaces, and has no clock.
 #![forbid(unsafe_code)]
 
+mod earlier;
 mod error;
 mod lease;
 mod picker;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use tracing::{debug, error};
-use zerobridge_ledger::{Ledger, LedgerError, Owner, UnixSeconds};
+use zerobridge_ledger::{Ledger, LedgerError, Owner, Pod, UnixSeconds};
 use zerobridge_proto::cni::{CniError, Command, Environment, ErrorCode, NetworkConfig, version_answer};
 
 use crate::{
@@ -127,7 +127,12 @@ impl Call<'_> {
         let pool = self.pool()?;
         let request = LeaseRequest {
             owner: self.owner.clone(),
+            pod: self.pod(),
             device: self.device(),
+            // Whether what stands there can be used is for the plugin to say that makes the interface.
+            mac: self.config.requested_mac(&self.environment.args).ok().flatten(),
+            vlan: self.vlan(),
+            rdma: None,
             requested: self.config.requested_ips(&self.environment.args)?,
             now: self.host.now,
             boot_id: self.host.boot_id.clone(),
@@ -189,6 +194,23 @@ impl Call<'_> {
     fn device(&self) -> Option<zerobridge_proto::PciAddress> {
         let own = self.config.own.get("deviceID").and_then(Value::as_str);
         self.config.runtime.device_id.as_deref().or(own)?.parse().ok()
+    }
+
+    /// The pod, when the runtime names one.
+    fn pod(&self) -> Option<Pod> {
+        let args = &self.environment.args;
+        Some(Pod {
+            namespace: args.pod_namespace()?.to_owned(),
+            name: args.pod_name()?.to_owned(),
+            uid: args.pod_uid().map(str::to_owned),
+        })
+    }
+
+    /// The VLAN, under the key of most plugins or that of `vlan`.
+    fn vlan(&self) -> Option<u16> {
+        let number = |key| self.config.own.get(key).and_then(Value::as_u64);
+        let vlan = number("vlan").or_else(|| number("vlanId"))?;
+        u16::try_from(vlan).ok().filter(|vlan| (1..=4094).contains(vlan))
     }
 
     /// The ledger, where there is one: without it there is nothing to release, and none is made for that.

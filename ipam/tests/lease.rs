@@ -46,7 +46,11 @@ impl Node {
     ) -> Result<Leased, IpamError> {
         let request = LeaseRequest {
             owner: owner(number),
+            pod: None,
             device: None,
+            mac: None,
+            vlan: None,
+            rdma: None,
             requested: requested.to_vec(),
             now: UnixSeconds(self.now),
             boot_id: self.boot_id.to_owned(),
@@ -199,7 +203,11 @@ fn a_release_in_one_network_leaves_the_others_alone() {
     let mut transaction = node.ledger.begin().unwrap();
     let request = LeaseRequest {
         owner: owner(1),
+        pod: None,
         device: Some("0000:01:10.0".parse().unwrap()),
+        mac: None,
+        vlan: None,
+        rdma: None,
         requested: Vec::new(),
         now: UnixSeconds(node.now),
         boot_id: node.boot_id.to_owned(),
@@ -245,7 +253,11 @@ fn a_pool_of_many_chunks_is_used_to_the_last_address() {
     let mut seen = BTreeSet::new();
     let request = |number: u32| LeaseRequest {
         owner: owner(number),
+        pod: None,
         device: None,
+        mac: None,
+        vlan: None,
+        rdma: None,
         requested: Vec::new(),
         now: UnixSeconds(0),
         boot_id: "b1".to_owned(),
@@ -399,7 +411,11 @@ fn replace(
         foreign.iter().map(|text| Foreign { address: ip(text), mac: foreign_mac() }).collect();
     let request = LeaseRequest {
         owner: owner(number),
+        pod: None,
         device: None,
+        mac: None,
+        vlan: None,
+        rdma: None,
         requested: Vec::new(),
         now: UnixSeconds(node.now),
         boot_id: node.boot_id.to_owned(),

@@ -91,7 +91,11 @@ fn lease(address: IpAddr, owner: Owner) -> Lease {
         network: "blue".to_owned(),
         address,
         owner,
+        pod: None,
         device: None,
+        mac: None,
+        vlan: None,
+        rdma: None,
         boot_id: "b1".to_owned(),
         created_at: SystemTime::now().into(),
     }

@@ -5,11 +5,11 @@
 use std::net::IpAddr;
 
 use rusqlite::{Row, params};
-use zerobridge_proto::PciAddress;
+use zerobridge_proto::{Mac, PciAddress};
 
 use crate::address::{family, from_key, key};
 use crate::records::Records;
-use crate::{LedgerError, Owner, SetAside, Transaction, UnixSeconds, chunk, set_aside};
+use crate::{LedgerError, Owner, Pod, SetAside, Transaction, UnixSeconds, chunk, set_aside};
 
 /// An address that belongs to an owner. Within a network an address is leased at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,16 @@ pub struct Lease {
     pub address: IpAddr,
     /// Who has it.
     pub owner: Owner,
+    /// The pod, where the runtime named one: by it the address is found for the pod's next sandbox.
+    pub pod: Option<Pod>,
     /// The device that carries it, where one is known.
     pub device: Option<PciAddress>,
+    /// The Ethernet address of the interface that carries it, where one is known.
+    pub mac: Option<Mac>,
+    /// The VLAN that the PF puts its frames into, 1 to 4094; `None` for none, and where that is not known.
+    pub vlan: Option<u16>,
+    /// The RDMA device beside the interface, such as `mlx5_2`, by its name on the host; where one is known.
+    pub rdma: Option<String>,
     /// The boot in which it was leased; no owner outlives its boot.
     pub boot_id: String,
     /// When it was leased.
@@ -37,7 +45,8 @@ pub struct Resting {
     pub released_at: UnixSeconds,
 }
 
-const COLUMNS: &str = "network, key, container_id, ifname, device, boot_id, created_at, released_at";
+const COLUMNS: &str = "network, key, container_id, ifname, device, boot_id, created_at, released_at,
+                       pod_namespace, pod_name, pod_uid, mac, vlan, rdma";
 
 impl Records {
     /// All leases, by network and address.
@@ -81,11 +90,32 @@ impl Records {
     /// As [`leases`](Self::leases).
     pub fn resting_in(&self, network: &str) -> Result<Vec<Resting>, LedgerError> {
         let condition = "network = ?1 AND released_at IS NOT NULL ORDER BY released_at, family, key";
-        let rows = self.read_rows(condition, [network])?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(lease, released_at)| released_at.map(|released_at| Resting { lease, released_at }))
-            .collect())
+        self.read_resting(condition, [network])
+    }
+
+    /// The leases of a pod's interface in one network, for all of its sandboxes and for all pods that had its name.
+    ///
+    /// # Errors
+    /// As [`leases`](Self::leases).
+    pub fn leases_of_pod(&self, network: &str, pod: &Pod, ifname: &str) -> Result<Vec<Lease>, LedgerError> {
+        let condition = "network = ?1 AND pod_namespace = ?2 AND pod_name = ?3 AND ifname = ?4
+                         AND released_at IS NULL ORDER BY family, key";
+        self.read_leases(condition, [network, &pod.namespace, &pod.name, ifname])
+    }
+
+    /// The addresses of a pod's interface in one network that rest, the last released first; of all pods that had its name.
+    ///
+    /// # Errors
+    /// As [`leases`](Self::leases).
+    pub fn resting_of_pod(
+        &self,
+        network: &str,
+        pod: &Pod,
+        ifname: &str,
+    ) -> Result<Vec<Resting>, LedgerError> {
+        let condition = "network = ?1 AND pod_namespace = ?2 AND pod_name = ?3 AND ifname = ?4
+                         AND released_at IS NOT NULL ORDER BY released_at DESC, created_at DESC, family, key";
+        self.read_resting(condition, [network, &pod.namespace, &pod.name, ifname])
     }
 
     /// A lease from `low` to `high`, both included, that was made in another boot than `boot_id`: nobody uses it.
@@ -130,6 +160,18 @@ impl Records {
         Ok(self.read_rows(condition, parameters)?.into_iter().map(|(lease, _)| lease).collect())
     }
 
+    fn read_resting(
+        &self,
+        condition: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<Resting>, LedgerError> {
+        let rows = self.read_rows(condition, parameters)?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(lease, released_at)| released_at.map(|released_at| Resting { lease, released_at }))
+            .collect())
+    }
+
     fn read_rows(
         &self,
         condition: &str,
@@ -155,8 +197,10 @@ impl Transaction<'_> {
                 resting: released_at.is_some(),
             });
         }
-        let sql = "INSERT INTO leases (network, family, key, address, container_id, ifname, device, boot_id, created_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let pod = lease.pod.as_ref();
+        let sql = "INSERT INTO leases (network, family, key, address, container_id, ifname, device, boot_id, created_at,
+                   pod_namespace, pod_name, pod_uid, mac, vlan, rdma)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         let (network, address) = (&lease.network, lease.address);
         let is_leased = self.write("leasing an address", |connection| {
             // Asked only where the bit says that there is something to ask: a lease costs the same with nothing set aside.
@@ -177,6 +221,12 @@ impl Transaction<'_> {
                     lease.device.map(|device| device.to_string()),
                     lease.boot_id,
                     lease.created_at.0,
+                    pod.map(|pod| &pod.namespace),
+                    pod.map(|pod| &pod.name),
+                    pod.and_then(|pod| pod.uid.as_ref()),
+                    lease.mac.map(|mac| mac.to_string()),
+                    lease.vlan,
+                    lease.rdma,
                 ],
             )?;
             Ok(true)
@@ -268,12 +318,26 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<(Lease, Option<UnixSeconds
         Ok(device) => device,
         Err(text) => return Ok(Err(unreadable("device", text))),
     };
+    let mac: Option<String> = row.get("mac")?;
+    let mac = match mac.map(|text| text.parse().map_err(|_| text)).transpose() {
+        Ok(mac) => mac,
+        Err(text) => return Ok(Err(unreadable("mac", text))),
+    };
     let owner = Owner { container_id: row.get("container_id")?, ifname: row.get("ifname")? };
+    let pod_names: (Option<String>, Option<String>) = (row.get("pod_namespace")?, row.get("pod_name")?);
+    let pod = match pod_names {
+        (Some(namespace), Some(name)) => Some(Pod { namespace, name, uid: row.get("pod_uid")? }),
+        _ => None,
+    };
     let lease = Lease {
         network: row.get("network")?,
         address,
         owner,
+        pod,
         device,
+        mac,
+        vlan: row.get("vlan")?,
+        rdma: row.get("rdma")?,
         boot_id: row.get("boot_id")?,
         created_at: UnixSeconds(row.get("created_at")?),
     };
@@ -354,6 +418,39 @@ mod tests {
         }
         assert_eq!(transaction.end_rest("blue", UnixSeconds(99), UnixSeconds(99), 2).unwrap(), 2);
         assert_eq!(transaction.resting_in("blue").unwrap()[0].lease.owner, owner("c1"));
+    }
+
+    #[test]
+    fn a_pods_addresses_are_found_by_its_name_and_interface_whoever_its_sandbox_is() {
+        let of = |address: &str, container_id: &str, name: &str| {
+            let pod =
+                Pod { namespace: "team".to_owned(), name: name.to_owned(), uid: Some("u-1".to_owned()) };
+            Lease { pod: Some(pod), ..lease(address, container_id) }
+        };
+        let other_interface = {
+            let lease = of("10.0.0.5", "c1", "db-0");
+            Lease { owner: Owner { ifname: "net1".to_owned(), ..lease.owner.clone() }, ..lease }
+        };
+        let leases = [
+            of("10.0.0.1", "c1", "db-0"),
+            of("10.0.0.2", "c2", "db-0"),
+            of("10.0.0.3", "c3", "db-0"),
+            of("10.0.0.4", "c4", "db-1"),
+            other_interface,
+        ];
+        let (_directory, mut ledger) = ledger_with(&leases);
+        let pod = leases[0].pod.clone().unwrap();
+        let mut transaction = ledger.begin().unwrap();
+        for (container_id, now) in [("c2", 20), ("c1", 21), ("c4", 22)] {
+            transaction.release_leases(&owner(container_id), None, UnixSeconds(now)).unwrap();
+        }
+        assert_eq!(transaction.leases_of_pod("blue", &pod, "eth0").unwrap(), [leases[2].clone()]);
+        let resting = transaction.resting_of_pod("blue", &pod, "eth0").unwrap();
+        assert_eq!(
+            resting.into_iter().map(|it| it.lease).collect::<Vec<_>>(),
+            [leases[0].clone(), leases[1].clone()]
+        );
+        assert_eq!(transaction.leases_of_pod("green", &pod, "eth0").unwrap(), []);
     }
 
     #[test]

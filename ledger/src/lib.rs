@@ -19,7 +19,11 @@
 //!     network: "blue".into(),
 //!     address: "10.0.0.5".parse()?,
 //!     owner: owner.clone(),
+//!     pod: None,
 //!     device: None,
+//!     mac: None,
+//!     vlan: None,
+//!     rdma: None,
 //!     boot_id: "b7d1".into(),
 //!     created_at: UnixSeconds(1_700_000_000),
 //! })?;

@@ -83,7 +83,11 @@ fn lease(number: u32) -> Lease {
         network: "blue".to_owned(),
         address: Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
         owner: owner(number),
+        pod: None,
         device: None,
+        mac: None,
+        vlan: None,
+        rdma: None,
         boot_id: "b1".to_owned(),
         created_at: UnixSeconds(0),
     }

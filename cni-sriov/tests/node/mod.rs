@@ -194,7 +194,11 @@ fn lease(address: &str, record: &Attachment) -> Lease {
         network: record.network.clone(),
         address: address.parse().unwrap(),
         owner: record.owner.clone(),
+        pod: None,
         device: Some(record.device),
+        mac: None,
+        vlan: None,
+        rdma: None,
         boot_id: record.boot_id.clone(),
         created_at: record.created_at,
     }

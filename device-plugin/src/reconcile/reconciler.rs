@@ -193,7 +193,11 @@ mod tests {
                     network: record.network.clone(),
                     address: address.parse().unwrap(),
                     owner: record.owner.clone(),
+                    pod: None,
                     device: Some(record.device),
+                    mac: None,
+                    vlan: None,
+                    rdma: None,
                     boot_id: record.boot_id.clone(),
                     created_at: record.created_at,
                 })

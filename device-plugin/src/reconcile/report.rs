@@ -176,7 +176,11 @@ mod tests {
             network: "blue".to_owned(),
             address: "10.0.0.5".parse().unwrap(),
             owner: record.owner.clone(),
+            pod: None,
             device: Some(record.device),
+            mac: None,
+            vlan: None,
+            rdma: None,
             boot_id: record.boot_id.clone(),
             created_at: UnixSeconds(10),
         };

@@ -74,6 +74,17 @@ impl Sysfs {
         Ok(entries(&function.file("net"))?.unwrap_or_default())
     }
 
+    /// The RDMA devices of a function that this sysfs mount shows, sorted by name. One that is in another RDMA namespace is
+    /// not shown.
+    ///
+    /// # Errors
+    ///
+    /// [`SysfsError::NoSuchFunction`], [`SysfsError::Read`].
+    pub fn rdma_devices_of(&self, address: PciAddress) -> Result<Vec<String>, SysfsError> {
+        let function = self.existing(address)?;
+        Ok(entries(&function.file("infiniband"))?.unwrap_or_default())
+    }
+
     /// The netdevs of a PF that stand for its port, sorted by name: through one of them the VFs are administered.
     ///
     /// With an embedded switch in switchdev mode the PF's function also carries a representor per VF. The kernel tells
