@@ -29,7 +29,11 @@ test: lint lab unit fuzz scenarios ## everything that must hold: lint, unit and 
 
 .PHONY: unit
 unit: ## unit and namespace tests of all crates
-	cargo test --workspace --exclude zerobridge-scenarios
+	cargo test --workspace --exclude zerobridge-scenarios --exclude zerobridge-cluster
+
+.PHONY: cluster
+cluster: ## address blocks against a real etcd and API server, which are built once
+	cargo test -p zerobridge-cluster
 
 .PHONY: scenarios
 scenarios: build ## scenarios in the lab, one test each

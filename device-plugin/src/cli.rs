@@ -33,6 +33,9 @@ pub struct Cli {
     /// Do not talk to the API server, even where that is possible
     #[arg(long, conflicts_with = "kubeconfig")]
     pub without_api: bool,
+    /// Claim blocks of this IPPool for the node; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with = "without_api", requires = "node_name")]
+    pub ip_pool: Vec<String>,
     /// Root directory of the kubelet (its --root-dir)
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     pub kubelet_root: PathBuf,
@@ -103,6 +106,7 @@ impl Cli {
             resource_prefix: self.resource_prefix,
             node_name: self.node_name,
             api,
+            ip_pools: self.ip_pool,
             kubelet_root: self.kubelet_root,
             roots: Roots { sysfs: self.sysfs, procfs: self.procfs, dev: self.dev },
             devinfo_dir: self.devinfo_dir,

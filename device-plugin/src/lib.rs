@@ -1,7 +1,7 @@
 //! The node daemon: offers VFs to the kubelet as extended resources, and tells containers about the VFs they are given.
 //!
-//! Knows pools, selectors and the kubelet's registration. Refuses to know how a VF gets into a pod and which address it
-//! has there: that is the CNI plugin's part.
+//! Knows pools, selectors and the kubelet's registration, and claims blocks of addresses for the node. Refuses to know how
+//! a VF gets into a pod and which address it has there: that is the CNI plugin's part.
 #![forbid(unsafe_code)]
 
 mod allocation;
@@ -36,7 +36,7 @@ mod selector;
 pub use allocation::{Allocation, AllocationError, Allocator, AllocatorError, Nodes, allocate};
 pub use cdi::{CdiError, CdiFolder, NodeMethod};
 pub use cli::{Cli, LogFormat};
-pub use cluster::ApiAccess;
+pub use cluster::{ApiAccess, IpBlocks};
 pub use config::{
     CdiMode, Config, ConfigError, ConfigFile, Format, MOST_SHARES, NodeConfig, NodeIdentity, Notice,
     PoolConfig, PoolKind,

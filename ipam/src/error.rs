@@ -74,6 +74,56 @@ pub enum IpamError {
         /// The ledger's file.
         ledger: PathBuf,
     },
+    /// Nothing is known of a cluster-wide pool.
+    #[error(
+        "nothing is known of the cluster-wide pool {pool} on this node: is there an IPPool of this name, and does the \
+         device plugin run with --ip-pool {pool}?"
+    )]
+    UnknownPool {
+        /// The pool.
+        pool: String,
+    },
+    /// What the ledger says of a cluster-wide pool cannot be read.
+    #[error("what {} says of the cluster-wide pool {pool} cannot be read; start the device plugin again", ledger.display())]
+    PoolRecord {
+        /// The pool.
+        pool: String,
+        /// The ledger's file.
+        ledger: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<PoolError>,
+    },
+    /// Another network leases from a cluster-wide pool on this node.
+    #[error(
+        "the cluster-wide pool {pool} gives its addresses to network {other} on this node, and to one network only: make \
+         another IPPool for network {network}"
+    )]
+    PoolOfOtherNetwork {
+        /// The pool.
+        pool: String,
+        /// Who wants to lease.
+        network: String,
+        /// Who does.
+        other: String,
+    },
+    /// Every address of the node's blocks is leased, and none rests.
+    #[error(
+        "all {size} addresses of the {blocks} blocks that this node holds of the cluster-wide pool {pool} are leased; the \
+         device plugin claims more: if that does not help, see `kubectl describe ippool {pool}`, and whose they are: \
+         sqlite3 {} \"SELECT address, container_id, ifname FROM leases\"",
+        ledger.display()
+    )]
+    BlocksExhausted {
+        /// The pool.
+        pool: String,
+        /// How many blocks the node holds.
+        blocks: usize,
+        /// How many addresses they give out.
+        size: u128,
+        /// The ledger's file.
+        ledger: PathBuf,
+    },
     /// An address was asked for that the pool does not give out.
     #[error(
         "{address} was asked for, and network {network} gives out {ranges} without gateways and exclusions"
@@ -138,7 +188,7 @@ pub enum IpamError {
 impl IpamError {
     /// Whether others have all addresses that could have been given.
     pub(crate) fn is_for_want_of_addresses(&self) -> bool {
-        matches!(self, Self::Exhausted { .. } | Self::Taken { .. })
+        matches!(self, Self::Exhausted { .. } | Self::BlocksExhausted { .. } | Self::Taken { .. })
     }
 }
 
@@ -155,10 +205,15 @@ impl From<&IpamError> for ErrorCode {
     /// What may pass by itself is 11, so that the runtime tries again; what an operator must change is 7 or 5.
     fn from(error: &IpamError) -> Self {
         match error {
-            IpamError::Exhausted { .. } | IpamError::Taken { .. } => Self::TRY_AGAIN_LATER,
-            IpamError::NotInPool { .. } | IpamError::TwoOfOneSet { .. } | IpamError::OtherHeld { .. } => {
-                Self::INVALID_CONFIG
-            }
+            IpamError::Exhausted { .. }
+            | IpamError::BlocksExhausted { .. }
+            | IpamError::UnknownPool { .. }
+            | IpamError::Taken { .. } => Self::TRY_AGAIN_LATER,
+            IpamError::PoolRecord { .. } => Self::IO,
+            IpamError::PoolOfOtherNetwork { .. }
+            | IpamError::NotInPool { .. }
+            | IpamError::TwoOfOneSet { .. }
+            | IpamError::OtherHeld { .. } => Self::INVALID_CONFIG,
             IpamError::NotLeased { .. } => Self::plugin(0),
             IpamError::Ledger(LedgerError::Busy { .. }) => Self::TRY_AGAIN_LATER,
             IpamError::Ledger(_) => Self::IO,

@@ -99,6 +99,8 @@ pub fn lease(
     pool: &PoolConfig,
     request: &LeaseRequest,
 ) -> Result<Leased, IpamError> {
+    pool.bind(transaction, network)?;
+    let pool = &*pool.in_force(transaction, network)?;
     // Before rests end, so that an address whose rest is over is still known as this pod's.
     let earlier = match &request.pod {
         Some(pod) => Earlier::of(transaction, network, pod, &request.owner, &request.boot_id)?,
@@ -190,6 +192,7 @@ pub fn set_aside(
 /// # Errors
 /// [`IpamError::NotLeased`], or the ledger's.
 pub fn check(records: &Records, network: &str, pool: &PoolConfig, owner: &Owner) -> Result<(), IpamError> {
+    let pool = pool.in_force(records, network)?;
     let held = held_addresses(records, network, owner)?;
     let lacks = |set: &&RangeSet| !held.iter().any(|address| set.range_of(*address).is_some());
     match pool.sets.iter().find(lacks) {
@@ -212,6 +215,7 @@ pub fn require_room(
     pool: &PoolConfig,
     boot_id: &str,
 ) -> Result<(), IpamError> {
+    let pool = pool.in_force(records, network)?;
     (0..)
         .zip(&pool.sets)
         .try_for_each(|(slot, set)| pick(records, network, slot, set, boot_id, None).map(|_| ()))
@@ -302,6 +306,14 @@ fn pick(
         let (address, mac) = (found.address, found.mac);
         warn!(network, %address, %mac, "no address is free; using the one that a foreign host was seen with longest ago");
         return Ok(Choice::SetAside(address));
+    }
+    if let Some(pool) = &set.pool {
+        return Err(IpamError::BlocksExhausted {
+            pool: pool.clone(),
+            blocks: set.ranges().len(),
+            size: set.size(),
+            ledger: records.path().to_owned(),
+        });
     }
     Err(IpamError::Exhausted {
         network: network.to_owned(),

@@ -8,6 +8,7 @@
 //! Knows nothing of links and namespaces, and has no clock.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod earlier;
 mod error;
 mod lease;
@@ -20,6 +21,7 @@ mod range_set;
 mod resolv_conf;
 mod span;
 
+pub use cluster::{ClusterPool, POOL_KEYS};
 pub use error::{IpamError, PoolError};
 pub use lease::{Foreign, LeaseRequest, Leased, check, lease, release, require_room, set_aside};
 pub use pool::{DEFAULT_STATE_DIR, PoolConfig, state_dir};

@@ -10,6 +10,7 @@ use tracing::debug;
 use zerobridge_proto::cni::{Dns, Route, reject_unknown_keys};
 
 use crate::PoolError;
+use crate::cluster::pool_names;
 use crate::probe::{ConflictProbe, GatewayProbe, conflict_probe, gateway_probe};
 use crate::range::Range;
 use crate::range_set::{RangeSet, read_sets, refuse_overlaps};
@@ -30,6 +31,8 @@ const LONGEST_REST: u32 = 86_400;
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {
     pub(crate) sets: Vec<RangeSet>,
+    /// The cluster-wide pools whose blocks take the place of [`sets`](Self::sets); none unless `mode` is `cluster`.
+    pub(crate) cluster: Vec<String>,
     /// Routes for the container, passed through to the result.
     pub routes: Vec<Route>,
     /// Name resolution, passed through to the result.
@@ -46,8 +49,10 @@ pub struct PoolConfig {
     pub gateway_probe: GatewayProbe,
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "type",
+    "mode",
+    "pool",
     "ranges",
     "subnet",
     "rangeStart",
@@ -75,6 +80,24 @@ impl PoolConfig {
     pub fn parse(ipam: &Value, ip_ranges: Option<&Value>) -> Result<Self, PoolError> {
         let object = object(ipam, "ipam")?;
         reject_unknown_keys(object, "ipam", &KEYS).map_err(PoolError::UnknownKey)?;
+        if let Some(names) = pool_names(object, ip_ranges)? {
+            let (dns, resolv_conf) = name_resolution(object)?;
+            let state_dir = state_dir(ipam)?;
+            let (sets, routes) = (Vec::new(), Vec::new());
+            let rest_seconds = DEFAULT_REST;
+            let (conflict_probe, gateway_probe) = (conflict_probe(object)?, gateway_probe(object)?);
+            return Ok(Self {
+                sets,
+                cluster: names,
+                routes,
+                dns,
+                resolv_conf,
+                rest_seconds,
+                state_dir,
+                conflict_probe,
+                gateway_probe,
+            });
+        }
         let mut sets = match ip_ranges {
             Some(ranges) => read_sets(ranges, "runtimeConfig.ipRanges")?,
             None => Vec::new(),
@@ -88,7 +111,7 @@ impl PoolConfig {
             return Err(invalid("ipam.ranges", object.get("ranges"), rule));
         }
         refuse_overlaps(&sets)?;
-        let reserved = reserved(&sets, exclusions(object, &sets)?);
+        let reserved = reserved(&sets, exclusions(object, "ipam", &sets)?);
         if let Some(directory) = object.get("dataDir") {
             debug!(%directory, "ipam.dataDir is not used: leases are in the ledger, in ipam.stateDir");
         }
@@ -98,10 +121,11 @@ impl PoolConfig {
                 .into_iter()
                 .map(|ranges| RangeSet::new(ranges, &reserved))
                 .collect::<Result<_, _>>()?,
-            routes: routes(object)?,
+            cluster: Vec::new(),
+            routes: routes(object, "ipam")?,
             dns,
             resolv_conf,
-            rest_seconds: rest_seconds(object)?,
+            rest_seconds: rest_seconds(object, "ipam")?,
             state_dir: state_dir(ipam)?,
             conflict_probe: conflict_probe(object)?,
             gateway_probe: gateway_probe(object)?,
@@ -164,14 +188,18 @@ fn short_form(object: &Map<String, Value>) -> Result<Option<Range>, PoolError> {
     }
 }
 
-fn exclusions(object: &Map<String, Value>, sets: &[Vec<Range>]) -> Result<Vec<Span>, PoolError> {
+pub(crate) fn exclusions(
+    object: &Map<String, Value>,
+    place: &str,
+    sets: &[Vec<Range>],
+) -> Result<Vec<Span>, PoolError> {
     let Some(value) = object.get("exclude") else {
         return Ok(Vec::new());
     };
     let rule = "write a list of addresses and prefixes, such as [\"10.100.0.7\", \"10.100.0.64/28\"]";
-    let list = value.as_array().ok_or_else(|| invalid("ipam.exclude", Some(value), rule))?;
+    let list = value.as_array().ok_or_else(|| invalid(&format!("{place}.exclude"), Some(value), rule))?;
     let read = |(number, value): (usize, &Value)| {
-        let field = format!("ipam.exclude[{number}]");
+        let field = format!("{place}.exclude[{number}]");
         let text = value.as_str().unwrap_or_default();
         let net: IpNet = match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
             (Ok(address), _) => address.into(),
@@ -203,19 +231,19 @@ fn reserved(sets: &[Vec<Range>], exclusions: Vec<Span>) -> Vec<Span> {
     sets.iter().flatten().flat_map(Range::reserved).chain(exclusions).collect()
 }
 
-fn routes(object: &Map<String, Value>) -> Result<Vec<Route>, PoolError> {
+pub(crate) fn routes(object: &Map<String, Value>, place: &str) -> Result<Vec<Route>, PoolError> {
     let Some(value) = object.get("routes").filter(|value| !value.is_null()) else {
         return Ok(Vec::new());
     };
     let routes = Vec::<Route>::deserialize(value).map_err(|error| {
         invalid(
-            "ipam.routes",
+            &format!("{place}.routes"),
             Some(value),
             &format!("write a list such as [{{\"dst\":\"0.0.0.0/0\"}}] ({error})"),
         )
     })?;
     for (number, route) in routes.iter().enumerate() {
-        let (place, value) = (format!("ipam.routes[{number}]"), value.get(number));
+        let (place, value) = (format!("{place}.routes[{number}]"), value.get(number));
         if route.dst != route.dst.trunc() {
             let rule = format!("dst has bits set after the prefix; write {}", route.dst.trunc());
             return Err(invalid(&place, value, &rule));
@@ -248,13 +276,14 @@ fn name_resolution(object: &Map<String, Value>) -> Result<(Dns, Option<PathBuf>)
     Ok((dns, None))
 }
 
-fn rest_seconds(object: &Map<String, Value>) -> Result<u32, PoolError> {
+pub(crate) fn rest_seconds(object: &Map<String, Value>, place: &str) -> Result<u32, PoolError> {
     let Some(value) = object.get("restSeconds") else {
         return Ok(DEFAULT_REST);
     };
     let seconds = value.as_u64().and_then(|seconds| u32::try_from(seconds).ok());
     seconds.filter(|seconds| *seconds <= LONGEST_REST).ok_or_else(|| {
-        invalid("ipam.restSeconds", Some(value), &format!("write a whole number from 0 to {LONGEST_REST}"))
+        let rule = format!("write a whole number from 0 to {LONGEST_REST}");
+        invalid(&format!("{place}.restSeconds"), Some(value), &rule)
     })
 }
 

@@ -46,6 +46,11 @@ impl Range {
         Ok(Self { place: place.to_owned(), subnet, span, gateway })
     }
 
+    /// The addresses `first` to `last` of the same subnet.
+    pub(crate) fn narrowed(&self, first: IpAddr, last: IpAddr) -> Self {
+        Self { span: Span { first, last }, ..self.clone() }
+    }
+
     /// The subnet; its prefix length becomes that of the address.
     #[must_use]
     pub fn subnet(&self) -> IpNet {

@@ -13,22 +13,29 @@ use crate::span::Span;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeSet {
     ranges: Vec<Range>,
+    /// The cluster-wide pool that the ranges are blocks of.
+    pub(crate) pool: Option<String>,
     /// What is given out, in the order of the ranges.
     pub(crate) spans: Vec<Span>,
 }
 
 impl RangeSet {
     pub(crate) fn new(ranges: Vec<Range>, reserved: &[Span]) -> Result<Self, PoolError> {
+        let set = Self::of_blocks(None, ranges, reserved);
+        match set.spans.is_empty() {
+            true => Err(PoolError::Empty { place: set.in_words() }),
+            false => Ok(set),
+        }
+    }
+
+    /// The same, for blocks that a node happens to hold: having nothing to give out is no fault of a configuration.
+    pub(crate) fn of_blocks(pool: Option<String>, ranges: Vec<Range>, reserved: &[Span]) -> Self {
         let spans = reserved
             .iter()
             .fold(ranges.iter().map(|range| range.span).collect(), |spans: Vec<Span>, hole| {
                 spans.into_iter().flat_map(|span| span.without(hole)).collect()
             });
-        let set = Self { ranges, spans };
-        match set.spans.is_empty() {
-            true => Err(PoolError::Empty { place: set.in_words() }),
-            false => Ok(set),
-        }
+        Self { ranges, pool, spans }
     }
 
     /// The ranges, in the order in which they are used.

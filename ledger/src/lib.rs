@@ -1,4 +1,5 @@
-//! The node's durable promises: which device is attached to which container, and which address is leased to it.
+//! The node's durable promises: which device is attached to which container, which address is leased to it, and which
+//! blocks of cluster-wide pools are the node's to lease from.
 //!
 //! One SQLite file, written by many short processes and one daemon. What must never happen twice (a device, an owner,
 //! an address) is forbidden by the schema, and what belongs together is written in one transaction, so a process may be
@@ -38,6 +39,7 @@
 mod address;
 mod attachment;
 mod audit;
+mod block;
 mod chunk;
 mod cursor;
 mod error;
@@ -55,6 +57,7 @@ mod transaction;
 
 pub use attachment::{Attachment, Pod, Sandbox};
 pub use audit::Discrepancy;
+pub use block::{Block, BlockUse, PoolRecord, Removal};
 pub use chunk::Chunk;
 pub use error::{LedgerError, StorageError};
 pub use lease::{Lease, Resting};

@@ -11,10 +11,11 @@ use crate::queue::Queue;
 use crate::records::Records;
 
 /// What each version adds, the first one first.
-const VERSIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const VERSIONS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The schema version that this program writes (`PRAGMA user_version`): how many there are.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 
 /// Marks the file as a ledger (`PRAGMA application_id`): "ZBLG".
 const APPLICATION_ID: i64 = 0x5a42_4c47;
@@ -111,8 +112,8 @@ mod tests {
             }
             connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
             connection.pragma_update(None, "user_version", version).unwrap();
-            let row = "INSERT INTO leases VALUES
-                ('blue', 4, x'0a000009', '10.0.0.9', 'c1', 'eth0', NULL, 'boot', 10, NULL)";
+            let row = "INSERT INTO leases (network, family, key, address, container_id, ifname, boot_id, created_at)
+                VALUES ('blue', 4, x'0a000009', '10.0.0.9', 'c1', 'eth0', 'boot', 10)";
             connection.execute_batch(row).unwrap();
             drop(connection);
 

@@ -65,6 +65,25 @@ pub(crate) enum Event {
         /// Why, as part of a sentence.
         why: String,
     },
+    /// A changed IPPool cannot be used; the earlier one stays.
+    AddressPoolRejected {
+        /// The IPPool.
+        pool: String,
+        /// The problem, with its place.
+        problem: String,
+    },
+    /// All blocks of an IPPool are claimed, and this node lacks addresses.
+    AddressPoolExhausted {
+        /// The IPPool.
+        pool: String,
+    },
+    /// A block with leased addresses was given to another node.
+    AddressBlockLost {
+        /// The IPPool.
+        pool: String,
+        /// The block.
+        block: String,
+    },
 }
 
 /// Whom an event concerns.
@@ -104,6 +123,9 @@ impl Event {
             Self::ConfigurationReloaded { .. } => "ConfigurationReloaded",
             Self::RepairDone { .. } => "RepairDone",
             Self::RepairRefused { .. } => "RepairRefused",
+            Self::AddressPoolRejected { .. } => "AddressPoolRejected",
+            Self::AddressPoolExhausted { .. } => "AddressPoolExhausted",
+            Self::AddressBlockLost { .. } => "AddressBlockLost",
         }
     }
 
@@ -115,6 +137,9 @@ impl Event {
             Self::DevicesWithheld { .. } => "Inventory",
             Self::ConfigurationRejected { .. } | Self::ConfigurationReloaded { .. } => "Reload",
             Self::RepairDone { .. } | Self::RepairRefused { .. } => "Repair",
+            Self::AddressPoolRejected { .. }
+            | Self::AddressPoolExhausted { .. }
+            | Self::AddressBlockLost { .. } => "ClaimAddresses",
         }
     }
 
@@ -124,7 +149,10 @@ impl Event {
         match self {
             Self::DeviceUnhealthy { .. }
             | Self::ConfigurationRejected { .. }
-            | Self::RepairRefused { .. } => Severity::Warning,
+            | Self::RepairRefused { .. }
+            | Self::AddressPoolRejected { .. }
+            | Self::AddressPoolExhausted { .. }
+            | Self::AddressBlockLost { .. } => Severity::Warning,
             Self::DeviceHealthy { .. }
             | Self::DevicesWithheld { .. }
             | Self::ConfigurationReloaded { .. }
@@ -153,6 +181,18 @@ impl Event {
             }
             Self::RepairDone { device, what } => format!("{device}: {what}"),
             Self::RepairRefused { device, why } => format!("{device} is left as it is: {why}"),
+            Self::AddressPoolRejected { pool, problem } => {
+                format!("IPPool {pool} cannot be used as it is, the last good one stays: {problem}")
+            }
+            Self::AddressPoolExhausted { pool } => {
+                format!(
+                    "all blocks of IPPool {pool} are claimed, and this node lacks addresses; see its status"
+                )
+            }
+            Self::AddressBlockLost { pool, block } => format!(
+                "block {block} of IPPool {pool} was given to another node while addresses of it are leased here; nothing is \
+                 leased from it any more, and pods with these addresses should be replaced"
+            ),
         };
         cut(note)
     }

@@ -20,11 +20,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task;
 use tokio::time::sleep;
 use tracing::{info, warn};
-use zerobridge_kernel::{BootIdError, DevFolder, Sysfs, watch_devices};
+use zerobridge_kernel::{BootIdError, DevFolder, Sysfs, boot_id, watch_devices};
 
 use crate::allocation::Allocator;
 use crate::answers::Giving;
-use crate::cluster::{ApiAccess, ApiServer, EventRecorder};
+use crate::cluster::{ApiAccess, ApiServer, EventRecorder, EventSink, IpBlocks};
 use crate::kubelet::{KubeletDir, Registrations};
 use crate::lookout::{Audience, Lookout, Sources};
 use crate::observer::{ObserveError, Observer, Roots};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub node_name: Option<String>,
     /// How the API server is reached.
     pub api: ApiAccess,
+    /// The IPPools that blocks are claimed of for this node.
+    pub ip_pools: Vec<String>,
     /// The kubelet's root directory, usually `/var/lib/kubelet`.
     pub kubelet_root: PathBuf,
     /// Where the kernel says what it is.
@@ -125,6 +127,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let (cluster, recorder) =
         EventRecorder::new(Arc::clone(&server), node_name, metrics.dropped_events(), SystemTime::now);
     let recording = task::spawn(recorder.run());
+    let blocks = claim_blocks(&settings, &server, &metrics, &cluster)?;
     let node = Node { name: settings.node_name.clone(), server, refused: false };
     let configuration = Configuration::open(
         &settings.config,
@@ -221,7 +224,31 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     }
     let left = endpoints.leave().await;
     recording.abort();
+    if let Some(blocks) = blocks {
+        blocks.abort();
+    }
     Ok(outcome.and(left)?)
+}
+
+/// Begins to claim blocks of cluster-wide pools, if there are any to claim from.
+fn claim_blocks(
+    settings: &Settings,
+    server: &Arc<ApiServer>,
+    metrics: &Metrics,
+    events: &EventSink,
+) -> Result<Option<task::JoinHandle<()>>, DaemonError> {
+    if settings.ip_pools.is_empty() {
+        return Ok(None);
+    }
+    let blocks = IpBlocks {
+        pools: settings.ip_pools.clone(),
+        node: settings.node_name.clone().unwrap_or_default(),
+        state_dir: settings.state_dir.clone(),
+        run_dir: settings.run_dir.clone(),
+        procfs: settings.roots.procfs.clone(),
+        boot_id: boot_id(&settings.roots.procfs).map_err(DaemonError::BootId)?,
+    };
+    Ok(Some(task::spawn(blocks.run(Arc::clone(server), metrics.clone(), events.clone()))))
 }
 
 /// `None` while somebody else listens at the address: during a rolling update that is the instance before.

@@ -2,6 +2,7 @@
 //!
 //! There is no global registry: a [`Metrics`] is made at start, and its clones are the same counters.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tonic::{Code, Status};
+use zerobridge_blocks::{Answer, Held, Pool, Request};
 
 use crate::health::Check;
 use crate::resource::ResourceName;
@@ -100,6 +102,19 @@ struct Transition {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AddressState {
+    pool: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BlockRequest {
+    pool: String,
+    request: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
@@ -124,6 +139,9 @@ pub(crate) struct Metrics {
     reload_time: Gauge,
     repairs: Family<WhatResult, Counter>,
     dropped: Counter,
+    blocks: Family<AddressState, Gauge>,
+    addresses: Family<AddressState, Gauge>,
+    block_requests: Family<BlockRequest, Counter>,
 }
 
 impl Metrics {
@@ -181,6 +199,21 @@ impl Metrics {
                 "Repairs of what nobody owns, by what it was",
             ),
             dropped: Counter::default(),
+            blocks: family(
+                &mut registry,
+                "ip_blocks",
+                "Blocks of cluster-wide pools that this node holds, by state: held, draining or lost",
+            ),
+            addresses: family(
+                &mut registry,
+                "ip_addresses",
+                "Addresses of the blocks that this node holds, by state: leased, resting or free",
+            ),
+            block_requests: family(
+                &mut registry,
+                "ip_block_requests",
+                "Requests for blocks of cluster-wide pools, by what was asked and what came of it",
+            ),
             registry: Arc::default(),
         };
         registry.register(
@@ -298,6 +331,41 @@ impl Metrics {
     /// The reconciler repaired something, or could not. `what` is one of few words.
     pub(crate) fn repaired(&self, what: &'static str, outcome: Outcome) {
         self.repairs.get_or_create(&WhatResult { what, result: outcome.label() }).inc();
+    }
+
+    /// What this node has of a cluster-wide pool; `lost` blocks are another node's by now.
+    pub(crate) fn blocks_held(&self, name: &str, pool: &Pool, held: &BTreeMap<u32, Held>, lost: usize) {
+        let sum = |of: &dyn Fn(u32, &Held) -> u32| -> i64 {
+            held.iter().map(|(index, held)| i64::from(of(*index, held))).sum()
+        };
+        let free = |index, held: &Held| match held.draining {
+            true => 0,
+            false => pool.gives_out(index).saturating_sub(held.leased + held.resting),
+        };
+        let label = |state| AddressState { pool: name.to_owned(), state };
+        self.blocks.get_or_create(&label("held")).set(sum(&|_, _| 1));
+        self.blocks.get_or_create(&label("draining")).set(sum(&|_, held| u32::from(held.draining)));
+        self.blocks.get_or_create(&label("lost")).set(i64::try_from(lost).unwrap_or(i64::MAX));
+        self.addresses.get_or_create(&label("leased")).set(sum(&|_, held| held.leased));
+        self.addresses.get_or_create(&label("resting")).set(sum(&|_, held| held.resting));
+        self.addresses.get_or_create(&label("free")).set(sum(&free));
+    }
+
+    /// The API server was asked about a block.
+    pub(crate) fn asked_for_blocks(&self, pool: &str, request: &Request, answer: &Answer) {
+        let request = match request {
+            Request::Create { .. } => "create",
+            Request::Replace { .. } => "replace",
+            Request::Delete { .. } => "delete",
+            Request::Read { .. } => "read",
+            Request::Survey => "list",
+        };
+        let result = match answer {
+            Answer::Object(_) | Answer::Gone | Answer::Taken(_) => "success",
+            Answer::Conflict => "conflict",
+            Answer::None => "none",
+        };
+        self.block_requests.get_or_create(&BlockRequest { pool: pool.to_owned(), request, result }).inc();
     }
 
     /// Counts events for the API server that were lost: to a full queue, to a ration, or because it did not take them.

@@ -86,6 +86,7 @@ impl Node {
             resource_prefix: None,
             node_name: None,
             api: ApiAccess::None,
+            ip_pools: Vec::new(),
             kubelet_root: self.path("kubelet"),
             roots: Roots { sysfs: self.path("sys"), procfs: "/proc".into(), dev: self.path("dev") },
             devinfo_dir: self.path("devinfo"),

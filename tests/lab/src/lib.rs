@@ -31,7 +31,7 @@ pub use node::{
 };
 pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
-    Progress, prepare,
+    Progress, control_plane, prepare,
 };
 pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;

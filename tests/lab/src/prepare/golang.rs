@@ -1,16 +1,22 @@
-//! Programs from the Go module proxy: the kubelet, containerd and the CNI reference plugins, at pinned versions.
+//! Programs from the Go module proxy: the kubelet, etcd and the API server, containerd and the CNI reference plugins, at
+//! pinned versions.
 
 use super::PrepareError;
 use super::cache::{Cache, CacheError, Entry, Key};
 use super::checkout;
 use super::host::HostCommand;
 
-/// Kept equal to `require k8s.io/kubernetes` in the fixture module; a unit test compares them.
+/// Kept equal to `require k8s.io/kubernetes` in the fixture modules; a unit test compares them.
 pub(crate) const KUBERNETES: &str = "1.36.3";
 /// The programs that the fixture module's one binary can be.
 const KUBERNETES_PROGRAMS: [&str; 1] = ["kubelet"];
 /// Below the checkout.
 const KUBERNETES_MODULE: &str = "tests/fixtures/kubernetes";
+
+/// The programs that the binary of the control plane's module can be.
+const CONTROL_PLANE_PROGRAMS: [&str; 2] = ["etcd", "kube-apiserver"];
+/// Below the checkout.
+const CONTROL_PLANE_MODULE: &str = "tests/fixtures/control-plane";
 
 pub(crate) const CONTAINERD: &str = "2.2.9";
 const CONTAINERD_PACKAGES: [&str; 3] = [
@@ -36,22 +42,32 @@ const CNITOOL_PACKAGES: [&str; 1] = ["github.com/containernetworking/cni/cnitool
 
 /// A folder with `kubelet`.
 pub(crate) fn kubernetes(cache: &Cache) -> Result<Entry, PrepareError> {
-    let module = checkout().join(KUBERNETES_MODULE);
+    multicall(cache, "kubernetes", KUBERNETES_MODULE, &KUBERNETES_PROGRAMS)
+}
+
+/// A folder with `etcd` and `kube-apiserver`.
+pub(crate) fn control_plane(cache: &Cache) -> Result<Entry, PrepareError> {
+    multicall(cache, "control-plane", CONTROL_PLANE_MODULE, &CONTROL_PLANE_PROGRAMS)
+}
+
+/// A folder with the one binary of a fixture module, and a link to it for each program that it can be.
+fn multicall(cache: &Cache, name: &str, module: &str, programs: &[&str]) -> Result<Entry, PrepareError> {
+    let module = checkout().join(module);
     let minor = KUBERNETES.split('.').nth(1).unwrap_or_default();
     let version = "k8s.io/component-base/version";
     let flags = format!(
         "-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
     );
     let key = key()?.with("flags", &flags).with_folder(&module)?;
-    cache.entry("kubernetes", &key, |folder| {
-        let binary = folder.join("kubernetes");
+    cache.entry(name, &key, |folder| {
+        let binary = folder.join(name);
         go().args(["build", "-trimpath", "-ldflags", &flags, "-o"])
             .args([&binary])
             .args(["."])
             .folder(&module)
             .run()?;
-        for program in KUBERNETES_PROGRAMS {
-            std::os::unix::fs::symlink("kubernetes", folder.join(program))
+        for program in programs {
+            std::os::unix::fs::symlink(name, folder.join(program))
                 .map_err(CacheError::file("link in", folder))?;
         }
         Ok(())
@@ -107,9 +123,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fixture_module_requires_the_version_that_is_announced() {
-        let path = checkout().join(KUBERNETES_MODULE).join("go.mod");
-        let text = fs::read_to_string(path).unwrap();
-        assert!(text.contains(&format!("k8s.io/kubernetes v{KUBERNETES}\n")), "go.mod and KUBERNETES differ");
+    fn the_fixture_modules_require_the_version_that_is_announced() {
+        for module in [KUBERNETES_MODULE, CONTROL_PLANE_MODULE] {
+            let text = fs::read_to_string(checkout().join(module).join("go.mod")).unwrap();
+            let required = format!("k8s.io/kubernetes v{KUBERNETES}\n");
+            assert!(text.contains(&required), "go.mod of {module} and KUBERNETES differ");
+        }
     }
 }

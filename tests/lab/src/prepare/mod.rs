@@ -114,6 +114,17 @@ pub fn prepare(cache: &Cache, progress: &Progress) -> Result<Prepared, PrepareEr
     })
 }
 
+/// Builds etcd and the API server, if they are not in the cache, and returns the folder of `etcd` and `kube-apiserver`. No
+/// VM needs them: they are run on the host.
+///
+/// # Errors
+/// The Go toolchain is missing, or the build fails.
+pub fn control_plane(cache: &Cache, progress: &Progress) -> Result<PathBuf, PrepareError> {
+    let made = |entry: &cache::Entry| if entry.made { "made" } else { "cached" }.to_owned();
+    let name = format!("etcd and kube-apiserver {}", golang::KUBERNETES);
+    Ok(progress.step(&name, || golang::control_plane(cache), made)?.path)
+}
+
 /// The folder of the workspace that this crate is part of.
 pub(crate) fn checkout() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,0 +1,59 @@
+//! Cluster-wide address pools: claims blocks of them for this node ahead of need, and enters them into the ledger, which
+//! is all that the CNI and IPAM programs read.
+//!
+//! What to do is decided in `zerobridge-blocks`; here are the API server, the ledger and the clock. While the API server is
+//! away, addresses are leased from the blocks that the node has. Refuses to know of pods.
+
+mod agent;
+mod book;
+mod follow;
+mod identity;
+mod report;
+mod requests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tracing::info;
+
+use self::agent::PoolAgent;
+use self::identity::identify;
+use super::{ApiAccess, ApiServer, EventSink};
+use crate::operations::Metrics;
+
+/// Which pools this node takes blocks of, and where it keeps them.
+#[derive(Clone, Debug)]
+pub struct IpBlocks {
+    /// Names of IPPools.
+    pub pools: Vec<String>,
+    /// The name of this node's Node object.
+    pub node: String,
+    /// The ledger's folder.
+    pub state_dir: PathBuf,
+    /// A folder that a boot empties: which ledgers the node had since is noted there.
+    pub run_dir: PathBuf,
+    /// Where procfs is mounted, for a random UUID.
+    pub procfs: PathBuf,
+    /// The present boot.
+    pub boot_id: String,
+}
+
+impl IpBlocks {
+    /// Goes on for ever, with a connection, counters and no events of its own: for programs that are nothing but this.
+    pub async fn run_alone(self, api: ApiAccess) {
+        self.run(Arc::new(ApiServer::new(api)), Metrics::new(), EventSink::none()).await;
+    }
+
+    /// Goes on for ever.
+    pub(crate) async fn run(self, server: Arc<ApiServer>, metrics: Metrics, events: EventSink) {
+        let Some(identity) = identify(&self).await else { return };
+        info!(pools = ?self.pools, incarnation = identity.holder.incarnation, "claiming blocks of cluster-wide pools");
+        let mut agents = JoinSet::new();
+        for pool in &self.pools {
+            let agent = PoolAgent::new(pool, &self, &identity, &server, &metrics, &events);
+            agents.spawn(agent.run());
+        }
+        agents.join_all().await;
+    }
+}
