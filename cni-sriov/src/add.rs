@@ -48,6 +48,7 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         Some(record) => record::original(record).map_err(record_error)?,
         None => observe_original(call, &mut access)?,
     };
+    let source = source.carried_by(call, selection, &original)?;
 
     let attempt = Attempt {
         call,

@@ -105,6 +105,32 @@ impl<'a> Source<'a> {
             }
         })
     }
+
+    /// The same source, whose request says what an audit of the lease compares: that depends on what the VF was before.
+    /// Found out once, and before anybody waits for the ledger.
+    ///
+    /// # Errors
+    /// What the network wants cannot be had of the VF.
+    pub(crate) fn carried_by(
+        mut self,
+        call: &Call<'_>,
+        selection: Selection<'_>,
+        original: &VfState,
+    ) -> Result<Self, CniError> {
+        if let Self::Pool(source) = &mut self {
+            let Selection { device, network } = selection;
+            let ifname = &call.environment.ifname;
+            let wanted = wanted(device, original, network, ifname, Vec::new(), Vec::new());
+            let wanted = wanted.map_err(attachment_error)?;
+            // One that cannot be read is none for an audit; whether the VF can be used is found out elsewhere.
+            let rdma = call.sysfs().rdma_devices_of(device).unwrap_or_default();
+            let request = &mut source.request;
+            request.mac = wanted.mac();
+            request.vlan = wanted.admin.map(|admin| admin.vlan.id).filter(|id| *id != 0);
+            request.rdma = rdma.into_iter().next();
+        }
+        Ok(self)
+    }
 }
 
 impl Attempt<'_> {
@@ -222,8 +248,7 @@ impl Attempt<'_> {
     ) -> Result<Promise, (CniError, Option<Transaction<'t>>)> {
         let PoolSource { pool, request, dns } = source;
         let network = &self.selection.network.name;
-        let request = self.with_what_carries_it(request).map_err(|failure| (failure, None))?;
-        let leased = match zerobridge_ipam::lease(&mut transaction, network, pool, &request) {
+        let leased = match zerobridge_ipam::lease(&mut transaction, network, pool, request) {
             Ok(leased) => leased,
             Err(error) => return Err((error.into(), Some(transaction))),
         };
@@ -231,16 +256,6 @@ impl Attempt<'_> {
         let promise = promise.map_err(|failure| (failure, None))?;
         write(transaction, &promise.record).map_err(|error| (ledger_error(error), None))?;
         Ok(promise)
-    }
-
-    /// The request with what an audit of the lease compares: it depends on what the VF was before.
-    fn with_what_carries_it(&self, request: &LeaseRequest) -> Result<LeaseRequest, CniError> {
-        let promised = self.complete(Leased::default(), None)?.wanted;
-        let vlan = promised.admin.map(|admin| admin.vlan.id).filter(|id| *id != 0);
-        // One that cannot be read is none for an audit; whether the VF can be used is found out elsewhere.
-        let rdma = self.call.sysfs().rdma_devices_of(self.selection.device).unwrap_or_default();
-        let rdma = rdma.into_iter().next();
-        Ok(LeaseRequest { mac: promised.mac(), vlan, rdma, ..request.clone() })
     }
 
     fn write_answer(

@@ -75,7 +75,7 @@ impl World {
             call: &call,
             repairer: &repairer,
             selection,
-            source: Source::of(&call, selection)?,
+            source: Source::of(&call, selection)?.carried_by(&call, selection, &at_home())?,
             sandbox: Sandbox { path: "/run/netns/x".into(), dev: 4, ino: 5 },
             original: &at_home(),
             existing,
@@ -285,6 +285,19 @@ fn an_address_that_is_anothers_is_replaced_with_its_record_at_once() {
     let told = promise.leased.ips.iter().map(|ip| ip.address.addr().to_string()).collect::<Vec<_>>();
     assert_eq!(told, wanted);
     assert_eq!(world.ledger.audit().unwrap(), []);
+}
+
+#[test]
+fn a_lease_says_what_carries_its_address_after_a_replacement_too() {
+    let mut world = with_pool(json!({"subnet": "10.9.0.0/24"}), &[]);
+    let mut stdin: serde_json::Value = serde_json::from_str(&world.stdin).unwrap();
+    (stdin["vlan"], stdin["mac"]) = (json!(100), json!("02:00:00:00:0a:01"));
+    world.config = NetworkConfig::decode(stdin.to_string().as_bytes()).unwrap();
+    world.replace(&["10.9.0.2"], false).unwrap();
+    let leases = world.ledger.leases().unwrap();
+    let carried: Vec<_> = leases.iter().map(|lease| (lease.address, lease.mac, lease.vlan)).collect();
+    let mac = "02:00:00:00:0a:01".parse().unwrap();
+    assert_eq!(carried, [("10.9.0.3".parse().unwrap(), Some(mac), Some(100))]);
 }
 
 #[test]
