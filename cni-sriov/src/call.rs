@@ -48,12 +48,7 @@ impl Call<'_> {
 
     /// The pod, when the runtime named one.
     pub(crate) fn pod(&self) -> Option<Pod> {
-        let args = &self.environment.args;
-        Some(Pod {
-            namespace: args.pod_namespace()?.to_owned(),
-            name: args.pod_name()?.to_owned(),
-            uid: args.pod_uid().map(str::to_owned),
-        })
+        zerobridge_ipam::pod_of(&self.environment.args)
     }
 
     /// The IPAM plugin of `network`, when that is another program.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tracing::{info, warn};
 use zerobridge_ledger::{Lease, Owner, Pod, Records, SetAside, Transaction, UnixSeconds};
-use zerobridge_proto::cni::{AddResult, Dns, Ip, Route};
+use zerobridge_proto::cni::{AddResult, Args, Dns, Ip, Route};
 use zerobridge_proto::{Mac, PciAddress};
 
 use crate::IpamError;
@@ -39,6 +39,16 @@ pub struct LeaseRequest {
     pub now: UnixSeconds,
     /// The boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
+}
+
+/// The pod that a call is for, when the runtime names one.
+#[must_use]
+pub fn pod_of(args: &Args) -> Option<Pod> {
+    Some(Pod {
+        namespace: args.pod_namespace()?.to_owned(),
+        name: args.pod_name()?.to_owned(),
+        uid: args.pod_uid().map(str::to_owned),
+    })
 }
 
 /// What a container gets.

@@ -10,11 +10,12 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use tracing::{debug, error};
-use zerobridge_ledger::{Ledger, LedgerError, Owner, Pod, UnixSeconds};
+use zerobridge_ledger::{Ledger, LedgerError, Owner, UnixSeconds};
 use zerobridge_proto::cni::{CniError, Command, Environment, ErrorCode, NetworkConfig, version_answer};
 
 use crate::{
-    DEFAULT_STATE_DIR, IpamError, LeaseRequest, PoolConfig, check, lease, release, require_room, state_dir,
+    DEFAULT_STATE_DIR, IpamError, LeaseRequest, PoolConfig, check, lease, pod_of, release, require_room,
+    state_dir,
 };
 
 /// What a call needs to know of the machine.
@@ -127,7 +128,7 @@ impl Call<'_> {
         let pool = self.pool()?;
         let request = LeaseRequest {
             owner: self.owner.clone(),
-            pod: self.pod(),
+            pod: pod_of(&self.environment.args),
             device: self.device(),
             // Whether what stands there can be used is for the plugin to say that makes the interface.
             mac: self.config.requested_mac(&self.environment.args).ok().flatten(),
@@ -194,16 +195,6 @@ impl Call<'_> {
     fn device(&self) -> Option<zerobridge_proto::PciAddress> {
         let own = self.config.own.get("deviceID").and_then(Value::as_str);
         self.config.runtime.device_id.as_deref().or(own)?.parse().ok()
-    }
-
-    /// The pod, when the runtime names one.
-    fn pod(&self) -> Option<Pod> {
-        let args = &self.environment.args;
-        Some(Pod {
-            namespace: args.pod_namespace()?.to_owned(),
-            name: args.pod_name()?.to_owned(),
-            uid: args.pod_uid().map(str::to_owned),
-        })
     }
 
     /// The VLAN, under the key of most plugins or that of `vlan`.

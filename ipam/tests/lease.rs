@@ -38,13 +38,8 @@ impl Node {
         Self { _directory: directory, ledger, now: 1_000_000, boot_id: "b1" }
     }
 
-    fn lease_requested(
-        &mut self,
-        pool: &PoolConfig,
-        number: u32,
-        requested: &[IpAddr],
-    ) -> Result<Leased, IpamError> {
-        let request = LeaseRequest {
+    fn request(&self, number: u32, requested: &[IpAddr]) -> LeaseRequest {
+        LeaseRequest {
             owner: owner(number),
             pod: None,
             device: None,
@@ -54,7 +49,16 @@ impl Node {
             requested: requested.to_vec(),
             now: UnixSeconds(self.now),
             boot_id: self.boot_id.to_owned(),
-        };
+        }
+    }
+
+    fn lease_requested(
+        &mut self,
+        pool: &PoolConfig,
+        number: u32,
+        requested: &[IpAddr],
+    ) -> Result<Leased, IpamError> {
+        let request = self.request(number, requested);
         let mut transaction = self.ledger.begin().unwrap();
         let leased = lease(&mut transaction, "blue", pool, &request);
         // Committed after a failure too: a lease that failed must have changed nothing by itself.
@@ -409,17 +413,7 @@ fn replace(
 ) -> Result<Vec<IpAddr>, IpamError> {
     let found: Vec<Foreign> =
         foreign.iter().map(|text| Foreign { address: ip(text), mac: foreign_mac() }).collect();
-    let request = LeaseRequest {
-        owner: owner(number),
-        pod: None,
-        device: None,
-        mac: None,
-        vlan: None,
-        rdma: None,
-        requested: Vec::new(),
-        now: UnixSeconds(node.now),
-        boot_id: node.boot_id.to_owned(),
-    };
+    let request = node.request(number, &[]);
     let mut transaction = node.ledger.begin().unwrap();
     set_aside(&mut transaction, &request.owner, "blue", &found, request.now).unwrap();
     let leased = lease(&mut transaction, "blue", pool, &request);

@@ -53,6 +53,17 @@ pub struct Pod {
     pub uid: Option<String>,
 }
 
+impl Pod {
+    /// The pod of a row, from the three columns that each table with pods has; `None` where no pod is known.
+    pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let names: (Option<String>, Option<String>) = (row.get("pod_namespace")?, row.get("pod_name")?);
+        Ok(match names {
+            (Some(namespace), Some(name)) => Some(Self { namespace, name, uid: row.get("pod_uid")? }),
+            _ => None,
+        })
+    }
+}
+
 impl Records {
     /// The attachment of a device.
     ///
@@ -171,11 +182,6 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<Attachment, LedgerError>> 
         return Ok(Err(LedgerError::UnreadableRow { table: "attachments", column: "device", value: device }));
     };
     let owner = Owner { container_id: row.get("container_id")?, ifname: row.get("ifname")? };
-    let pod_names: (Option<String>, Option<String>) = (row.get("pod_namespace")?, row.get("pod_name")?);
-    let pod = match pod_names {
-        (Some(namespace), Some(name)) => Some(Pod { namespace, name, uid: row.get("pod_uid")? }),
-        _ => None,
-    };
     let sandbox = Sandbox {
         path: row.get::<_, String>("sandbox_path")?.into(),
         dev: row.get::<_, i64>("sandbox_dev")?.cast_unsigned(),
@@ -186,7 +192,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<Attachment, LedgerError>> 
         owner,
         network: row.get("network")?,
         sandbox,
-        pod,
+        pod: Pod::from_row(row)?,
         original: row.get("original")?,
         wanted: row.get("wanted")?,
         boot_id: row.get("boot_id")?,

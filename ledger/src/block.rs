@@ -85,15 +85,6 @@ impl Records {
         })
     }
 
-    /// All pools, by name.
-    ///
-    /// # Errors
-    /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
-    pub fn pools(&self) -> Result<Vec<PoolRecord>, LedgerError> {
-        let sql = "SELECT pool, spec, network FROM pools ORDER BY pool";
-        self.rows("reading pools", sql, [], |row| read_pool(row).map(Ok))
-    }
-
     /// The blocks of a pool, by address.
     ///
     /// # Errors
@@ -345,7 +336,7 @@ mod tests {
         assert_eq!(transaction.pool("gold").unwrap().unwrap().network, Some("blue".to_owned()));
         transaction.free_address("blue", ip("10.0.0.20")).unwrap();
         assert_eq!(transaction.bind_pool("gold", "green").unwrap(), None);
-        assert_eq!(transaction.pools().unwrap()[0].network, Some("green".to_owned()));
+        assert_eq!(transaction.pool("gold").unwrap().unwrap().network, Some("green".to_owned()));
     }
 
     #[test]

@@ -324,16 +324,11 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<(Lease, Option<UnixSeconds
         Err(text) => return Ok(Err(unreadable("mac", text))),
     };
     let owner = Owner { container_id: row.get("container_id")?, ifname: row.get("ifname")? };
-    let pod_names: (Option<String>, Option<String>) = (row.get("pod_namespace")?, row.get("pod_name")?);
-    let pod = match pod_names {
-        (Some(namespace), Some(name)) => Some(Pod { namespace, name, uid: row.get("pod_uid")? }),
-        _ => None,
-    };
     let lease = Lease {
         network: row.get("network")?,
         address,
         owner,
-        pod,
+        pod: Pod::from_row(row)?,
         device,
         mac,
         vlan: row.get("vlan")?,
