@@ -8,13 +8,12 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
 use thiserror::Error;
-use zerobridge_proto::Mac;
 
 use crate::frame;
 use crate::netns::{Netns, NetnsError};
+use crate::packet::link_address;
 
 /// Why an address was not announced.
 #[derive(Debug, Error)]
@@ -56,8 +55,8 @@ pub fn announce(netns: &Netns, interface: &str, addresses: &[IpAddr]) -> Result<
 fn announce_here(interface: &str, addresses: &[IpAddr]) -> Result<(), AnnounceError> {
     let send_error = |source| AnnounceError::Send { interface: interface.to_owned(), source };
     let no_link = || AnnounceError::NoLink { interface: interface.to_owned() };
-    let link = link_address(interface).map_err(send_error)?.ok_or_else(no_link)?;
-    let mac = Mac::from(link.addr().ok_or_else(no_link)?);
+    let link = link_address(|entry, _| entry.interface_name == interface).map_err(send_error)?;
+    let (link, mac) = link.ok_or_else(no_link)?;
     // Protocol 0 (none): it only sends, so the kernel need not deliver every frame of the link to it.
     let packet = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
         .map_err(|errno| send_error(errno.into()))?;
@@ -70,13 +69,6 @@ fn announce_here(interface: &str, addresses: &[IpAddr]) -> Result<(), AnnounceEr
             .map_err(|errno| send_error(errno.into()))?;
     }
     Ok(())
-}
-
-/// The packet-socket address of an interface, taken from the kernel's own list because it also holds the index.
-fn link_address(interface: &str) -> io::Result<Option<LinkAddr>> {
-    Ok(getifaddrs()?
-        .filter(|entry| entry.interface_name == interface)
-        .find_map(|entry| entry.address?.as_link_addr().copied()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod frame;
 mod netlink;
 mod netns;
 mod open_files;
+mod packet;
 mod probe;
 mod rtnl;
 mod sysctl;

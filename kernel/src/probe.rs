@@ -13,7 +13,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{LinkAddr, bind, recvfrom};
@@ -23,6 +22,7 @@ use zerobridge_proto::Mac;
 
 use crate::frame::{self, Heard};
 use crate::netns::{Netns, NetnsError};
+use crate::packet::link_address;
 use crate::rtnl::IfIndex;
 
 /// Longest frame that is looked at. Those of ARP and neighbour discovery are far shorter.
@@ -154,8 +154,7 @@ fn ask<T: Sync>(
 ) -> Result<Vec<Holder>, ProbeError> {
     let socket_error = |source| ProbeError::Socket { index, source };
     let ask_here = || {
-        let link = link_address(index).map_err(socket_error)?.ok_or(ProbeError::NoLink { index })?;
-        let mac = Mac::from(link.addr().ok_or(ProbeError::NoLink { index })?);
+        let (link, mac) = link_of(index).map_err(socket_error)?.ok_or(ProbeError::NoLink { index })?;
         let inquiries: Vec<Inquiry> = subjects.iter().map(|subject| inquiry(mac, subject)).collect();
         let addresses = inquiries.iter().map(|inquiry| inquiry.address);
         let wire = Wire::open(&link, mac, addresses).map_err(socket_error)?;
@@ -164,10 +163,8 @@ fn ask<T: Sync>(
     netns.enter(ask_here).map_err(|source| ProbeError::Namespace { index, source })?
 }
 
-/// The packet-socket address of a link, taken from the kernel's own list because it also holds the Ethernet address.
-fn link_address(index: IfIndex) -> io::Result<Option<LinkAddr>> {
-    let is_meant = |link: &LinkAddr| u32::try_from(link.ifindex()) == Ok(index.0);
-    Ok(getifaddrs()?.filter_map(|entry| entry.address?.as_link_addr().copied()).find(is_meant))
+fn link_of(index: IfIndex) -> io::Result<Option<(LinkAddr, Mac)>> {
+    link_address(|_, link| u32::try_from(link.ifindex()) == Ok(index.0))
 }
 
 /// A link, as whoever asks and listens has it.
