@@ -127,13 +127,13 @@ pub struct IPBlockSpec {
     /// Its addresses.
     pub block: String,
     /// Whose it is.
-    pub holder: HolderRef,
+    pub holder: Holder,
 }
 
 /// The ledger that a block is in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct HolderRef {
+pub struct Holder {
     /// The node.
     pub node: String,
     /// Which ledger of that node: a node that is installed anew has another one.

@@ -25,10 +25,10 @@ mod silence;
 mod steward;
 
 pub use crd::{
-    FINALIZER, HolderRef, IPBlock, IPBlockSpec, IPBlockStatus, IPPool, IPPoolSpec, IPPoolStatus, PoolRoute,
+    FINALIZER, Holder, IPBlock, IPBlockSpec, IPBlockStatus, IPPool, IPPoolSpec, IPPoolStatus, PoolRoute,
 };
 pub use forecast::Forecast;
-pub use plan::{Action, Claim, Held, Holder, Situation, plan};
+pub use plan::{Action, Claim, Held, Situation, plan};
 pub use pool::Pool;
 pub use silence::Silence;
 pub use steward::{Answer, BlockLedger, Next, Request, Steward, Timing};

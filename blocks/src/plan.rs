@@ -3,17 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Pool;
-
-/// A ledger: of which node, and which one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Holder {
-    /// The node's name.
-    pub node: String,
-    /// Which ledger of that node; a lost one is followed by another.
-    pub incarnation: String,
-    /// The boot in which the claim was last confirmed.
-    pub boot_id: String,
-}
+use crate::crd::Holder;
 
 /// The object of a block, as the API server had it.
 #[derive(Clone, Debug, PartialEq, Eq)]

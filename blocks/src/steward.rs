@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use crate::plan::{Action, Claim, Held, Holder, Situation, plan};
+use crate::crd::Holder;
+use crate::plan::{Action, Claim, Held, Situation, plan};
 use crate::{Pool, Silence};
 
 /// After so many refused creations in a row, the API server is asked who has which block.

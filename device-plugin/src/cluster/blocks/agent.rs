@@ -190,16 +190,16 @@ impl PoolAgent {
             }
             self.desk = None;
         }
-        match self.desk.take() {
-            Some(Desk { mut steward, mut book }) => {
-                let (recorded, spec) = (pool.clone(), spec.clone());
-                let (outcome, book) = blocking(move || (book.record(recorded, &spec), book)).await;
-                steward.set_pool(pool);
-                self.desk = Some(Desk { steward, book });
-                outcome.map_err(|error| chain(&error))
-            }
-            None => self.open(pool, Some(spec.clone())).await.map_err(|error| chain(&error)),
-        }
+        let (recorded, described) = (pool.clone(), spec.clone());
+        let record = move |desk: &mut Desk| {
+            desk.steward.set_pool(recorded.clone());
+            desk.book.record(recorded, &described)
+        };
+        let outcome = match self.at_desk(record).await {
+            Some(outcome) => outcome,
+            None => self.open(pool, Some(spec.clone())).await,
+        };
+        outcome.map_err(|error| chain(&error))
     }
 
     /// Opens what the ledger has kept, if anything.
@@ -268,14 +268,7 @@ impl PoolAgent {
         self.listed.as_ref()?;
         loop {
             let now = self.now();
-            let Desk { mut steward, mut book } = self.desk.take()?;
-            let (next, desk) = blocking(move || {
-                let next = steward.next(&mut book, now);
-                (next, Desk { steward, book })
-            })
-            .await;
-            let desk = self.desk.insert(desk);
-            let request = match next {
+            let request = match self.at_desk(move |desk| desk.steward.next(&mut desk.book, now)).await? {
                 Ok(Next::Ask(request)) => request,
                 Ok(Next::Wait(until)) => {
                     self.account().await;
@@ -286,17 +279,12 @@ impl PoolAgent {
                     return Some(Instant::now() + LEDGER_PAUSE);
                 }
             };
+            let desk = self.desk.as_ref()?;
             let answer = perform(&self.server, desk.steward.pool(), desk.steward.holder(), &request).await;
             self.metrics.asked_for_blocks(&self.name, &request, &answer);
             let now = self.now();
-            let Desk { mut steward, mut book } = self.desk.take()?;
-            let (outcome, desk) = blocking(move || {
-                let outcome = steward.answered(&mut book, answer, now);
-                (outcome, Desk { steward, book })
-            })
-            .await;
-            self.desk = Some(desk);
-            if let Err(error) = outcome {
+            let take_note = move |desk: &mut Desk| desk.steward.answered(&mut desk.book, answer, now);
+            if let Err(error) = self.at_desk(take_note).await? {
                 warn!(pool = self.name, error = chain(&error), "cannot write the ledger");
                 return Some(Instant::now() + LEDGER_PAUSE);
             }
@@ -304,14 +292,18 @@ impl PoolAgent {
     }
 
     async fn held(&mut self) -> Option<BTreeMap<u32, Held>> {
-        let Desk { steward, mut book } = self.desk.take()?;
-        let (held, desk) = blocking(move || {
-            let held = book.held();
-            (held, Desk { steward, book })
-        })
-        .await;
+        self.at_desk(|desk| desk.book.held()).await?.ok()
+    }
+
+    /// Does work that may take as long as the disk does. `None` before there is a desk.
+    async fn at_desk<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Desk) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut desk = self.desk.take()?;
+        let (outcome, desk) = blocking(move || (work(&mut desk), desk)).await;
         self.desk = Some(desk);
-        held.ok()
+        Some(outcome)
     }
 
     /// Counts what there is, and says what is lacking.

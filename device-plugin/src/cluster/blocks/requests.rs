@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 use tracing::{debug, warn};
-use zerobridge_blocks::{Answer, Claim, Held, Holder, HolderRef, IPBlock, IPBlockSpec, Pool, Request};
+use zerobridge_blocks::{Answer, Claim, Held, Holder, IPBlock, IPBlockSpec, Pool, Request};
 use zerobridge_proto::chain;
 
 use crate::cluster::api::{ApiError, ApiServer};
@@ -126,23 +126,16 @@ pub(super) fn index_of(pool: &str, name: &str) -> Option<u32> {
 
 /// What an object says.
 pub(super) fn claim(object: &IPBlock) -> Claim {
-    let holder = &object.spec.holder;
     Claim {
         uid: object.metadata.uid.clone().unwrap_or_default(),
         version: object.metadata.resource_version.clone().unwrap_or_default(),
-        holder: Holder {
-            node: holder.node.clone(),
-            incarnation: holder.incarnation.clone(),
-            boot_id: holder.boot_id.clone(),
-        },
+        holder: object.spec.holder.clone(),
     }
 }
 
 fn object(pool: &Pool, me: &Holder, index: u32, metadata: ObjectMeta) -> IPBlock {
-    let holder =
-        HolderRef { node: me.node.clone(), incarnation: me.incarnation.clone(), boot_id: me.boot_id.clone() };
     let block = pool.block(index).map(|block| block.to_string()).unwrap_or_default();
-    let spec = IPBlockSpec { pool: pool.name().to_owned(), index, block, holder };
+    let spec = IPBlockSpec { pool: pool.name().to_owned(), index, block, holder: me.clone() };
     let mut object = IPBlock::new(&pool.object_name(index), spec);
     object.metadata = ObjectMeta { name: object.metadata.name, ..metadata };
     object
