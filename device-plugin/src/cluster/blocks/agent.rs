@@ -221,8 +221,8 @@ impl PoolAgent {
 
     async fn open(&mut self, pool: Pool, spec: Option<Value>) -> Result<(), LedgerError> {
         let (state_dir, opened) = (self.state_dir.clone(), pool.clone());
-        let book = blocking(move || Book::open(&state_dir, opened, spec.as_ref())).await?;
-        let Identity { holder, of_this_boot, .. } = self.identity.clone();
+        let Identity { holder, of_this_boot, lock } = self.identity.clone();
+        let book = blocking(move || Book::open(&state_dir, lock, opened, spec.as_ref())).await?;
         let mut steward = Steward::new(pool, holder, of_this_boot, Timing::default());
         if let Some(listed) = &self.listed {
             let claims = listed.iter().filter_map(|object| indexed(steward.pool(), object)).collect();

@@ -1,7 +1,9 @@
 //! The ledger as the steward of a pool sees it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ pub(super) struct Book {
     ledger: Ledger,
     pool: Pool,
     rests_looked_at: Option<Instant>,
+    /// The right to act for the ledger. Here, because a write that has begun goes on after its agent was stopped.
+    _lock: Arc<File>,
 }
 
 /// What the ledger has kept of a pool: its last good specification, if that can still be read.
@@ -31,8 +35,13 @@ pub(super) fn kept(state_dir: &Path, name: &str) -> Result<Option<Pool>, LedgerE
 
 impl Book {
     /// Records the pool, and opens its part of the ledger.
-    pub(super) fn open(state_dir: &Path, pool: Pool, spec: Option<&Value>) -> Result<Self, LedgerError> {
-        let mut book = Self { ledger: Ledger::open(state_dir)?, pool, rests_looked_at: None };
+    pub(super) fn open(
+        state_dir: &Path,
+        lock: Arc<File>,
+        pool: Pool,
+        spec: Option<&Value>,
+    ) -> Result<Self, LedgerError> {
+        let mut book = Self { ledger: Ledger::open(state_dir)?, pool, rests_looked_at: None, _lock: lock };
         if let Some(spec) = spec {
             book.record(book.pool.clone(), spec)?;
         }

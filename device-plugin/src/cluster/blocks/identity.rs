@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -29,7 +30,7 @@ pub(super) struct Identity {
     pub(super) holder: Holder,
     pub(super) of_this_boot: BTreeSet<String>,
     /// Held for as long as this process acts: of two agents of one ledger, one could enter a block that the other returns.
-    pub(super) _lock: std::sync::Arc<File>,
+    pub(super) lock: Arc<File>,
 }
 
 #[derive(Debug, Error)]
@@ -73,7 +74,7 @@ fn attempt(settings: &IpBlocks) -> Result<Option<Identity>, IdentityError> {
     transaction.commit()?;
     let of_this_boot = note(&settings.run_dir, &incarnation)?;
     let holder = Holder { node: settings.node.clone(), incarnation, boot_id: settings.boot_id.clone() };
-    Ok(Some(Identity { holder, of_this_boot, _lock: lock.into() }))
+    Ok(Some(Identity { holder, of_this_boot, lock: lock.into() }))
 }
 
 fn lock(path: &Path) -> Result<Option<File>, IdentityError> {
@@ -108,7 +109,11 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityEr
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use zerobridge_blocks::Pool;
+
     use super::*;
+    use crate::cluster::blocks::book::Book;
 
     fn settings(folder: &Path) -> IpBlocks {
         IpBlocks {
@@ -119,6 +124,18 @@ mod tests {
             procfs: "/proc".into(),
             boot_id: "b1".to_owned(),
         }
+    }
+
+    #[test]
+    fn nobody_else_acts_while_a_stopped_agent_still_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let Identity { lock, .. } = attempt(&settings).unwrap().unwrap();
+        let pool = Pool::parse("gold", &json!({"subnet": "10.0.0.0/24", "blockSize": 16})).unwrap();
+        let book = Book::open(&settings.state_dir, lock, pool, None).unwrap();
+        assert!(attempt(&settings).unwrap().is_none(), "the agent is gone, and its book is not");
+        drop(book);
+        assert!(attempt(&settings).unwrap().is_some());
     }
 
     #[test]
