@@ -215,7 +215,9 @@ impl From<&IpamError> for ErrorCode {
             | IpamError::TwoOfOneSet { .. }
             | IpamError::OtherHeld { .. } => Self::INVALID_CONFIG,
             IpamError::NotLeased { .. } => Self::plugin(0),
-            IpamError::Ledger(LedgerError::Busy { .. }) => Self::TRY_AGAIN_LATER,
+            IpamError::Ledger(LedgerError::Busy { .. } | LedgerError::Replaced { .. }) => {
+                Self::TRY_AGAIN_LATER
+            }
             IpamError::Ledger(_) => Self::IO,
         }
     }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use serde_json::json;
+use zerobridge_ipam::plugin::{Host, run};
 use zerobridge_ipam::{IpamError, LeaseRequest, PoolConfig, lease, release};
 use zerobridge_ledger::{Attachment, Ledger, Owner, Pod, Sandbox, UnixSeconds};
 
@@ -233,4 +234,35 @@ fn what_an_audit_compares_is_in_the_lease() {
     let lease = node.ledger.leases().unwrap().remove(0);
     assert_eq!((lease.pod, lease.device, lease.mac), (request.pod, request.device, request.mac));
     assert_eq!((lease.vlan, lease.rdma), (request.vlan, request.rdma));
+}
+
+#[test]
+fn the_program_reads_the_pod_and_the_rest_from_where_runtimes_write_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "vlan", "vlanId": 100,
+        "runtimeConfig": {"mac": "02:00:00:00:00:01", "deviceID": "0000:01:10.0"},
+        "ipam": {"type": "zerobridge-ipam", "subnet": "10.0.0.0/30", "stateDir": directory.path()},
+    });
+    let add = |container_id: &str, uid: &str| {
+        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=team;K8S_POD_NAME=web;K8S_POD_UID={uid}");
+        let variables = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", container_id),
+            ("CNI_NETNS", "/run/netns/x"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", "/opt/cni/bin"),
+            ("CNI_ARGS", &arguments),
+        ];
+        let host = Host { now: UnixSeconds(10), boot_id: "b1".to_owned() };
+        let mut answer = Vec::new();
+        run(variables, config.to_string().as_bytes(), &mut answer, || Ok(host))
+    };
+    assert_eq!(add("c1", "u1"), 0);
+    // The pool is full: the pod's next sandbox gets the address, another pod does not.
+    assert_eq!([add("c2", "u2"), add("c3", "u1")], [1, 0]);
+    let lease = Ledger::open(directory.path()).unwrap().leases().unwrap().remove(0);
+    assert_eq!((lease.owner, lease.pod), (owner("c3"), pod("web", "u1")));
+    assert_eq!((lease.mac.unwrap().to_string().as_str(), lease.vlan), ("02:00:00:00:00:01", Some(100)));
+    assert_eq!(lease.device.unwrap().to_string(), "0000:01:10.0");
 }

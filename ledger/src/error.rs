@@ -30,13 +30,33 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// The file is damaged.
-    #[error("{} is damaged; keep a copy with its -wal file, move it away, and drain the node", path.display())]
+    #[error("{} is damaged; `zbctl ledger rebuild` makes a new one from what is left of it", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What SQLite found.
         #[source]
         source: StorageError,
+    },
+    /// The file knows of fewer transactions than were made.
+    #[error(
+        "{} knows of {found} transactions, and {made} were made: its -wal file was deleted or damaged, or an older copy was put \
+         in its place; `zbctl ledger rebuild` finds out which addresses are in use",
+        path.display()
+    )]
+    Behind {
+        /// The file.
+        path: PathBuf,
+        /// How many it knows of.
+        found: i64,
+        /// How many were made, by what `ledger.lock` beside it says.
+        made: i64,
+    },
+    /// Somebody put another file in its place after it had been opened.
+    #[error("{} was replaced while it was open; open it again", path.display())]
+    Replaced {
+        /// The file.
+        path: PathBuf,
     },
     /// The file was written by a newer version of this program.
     #[error("{} has schema version {found}, and this program knows up to {known}; install the newer version again", path.display())]

@@ -143,6 +143,11 @@ impl Records {
         Ok(None)
     }
 
+    /// Everything that `leases` holds: what is leased and what rests.
+    pub(crate) fn all_addresses(&self) -> Result<Vec<(Lease, Option<UnixSeconds>)>, LedgerError> {
+        self.read_rows("true ORDER BY network, family, key", [])
+    }
+
     fn holder(
         &self,
         network: &str,

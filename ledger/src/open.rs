@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +16,11 @@ use crate::{LedgerError, Transaction, schema};
 
 /// How long a writer waits for the others. A kubelet gives up on a sandbox after minutes, a transaction takes
 /// milliseconds, and a node starts a few hundred pods at once at worst.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Names of the files in the ledger's directory.
+pub(crate) const FILE: &str = "ledger.db";
+pub(crate) const LOCK: &str = "ledger.lock";
 
 /// How long SQLite waits by itself: only for writers that bypass the queue, such as an operator's sqlite3.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
@@ -26,7 +30,11 @@ pub(crate) const BUSY: Duration = Duration::from_secs(5);
 pub struct Ledger {
     records: Records,
     queue: Queue,
+    file: FileId,
 }
+
+/// Which file it is that a path leads to: its device and its number there.
+type FileId = (u64, u64);
 
 impl Ledger {
     /// Opens the ledger in `directory`, usually `/var/lib/zerobridge`.
@@ -36,18 +44,21 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Open`], [`Foreign`](LedgerError::Foreign), [`Corrupt`](LedgerError::Corrupt),
-    /// [`NewerSchema`](LedgerError::NewerSchema), or [`Storage`](LedgerError::Storage).
+    /// [`Behind`](LedgerError::Behind), [`NewerSchema`](LedgerError::NewerSchema), [`Replaced`](LedgerError::Replaced), or
+    /// [`Storage`](LedgerError::Storage).
     pub fn open(directory: &Path) -> Result<Self, LedgerError> {
-        let path = directory.join("ledger.db");
+        let path = directory.join(FILE);
         create_files(directory, &path)?;
-        let queue = Queue::new(directory.join("ledger.lock"), PATIENCE);
+        let queue = Queue::new(directory.join(LOCK), PATIENCE);
+        let file = file_id(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)
             .map_err(|error| LedgerError::Open { path: path.clone(), source: io::Error::other(error) })?;
         let records = Records::new(connection, path);
         records.run("setting up the connection", configure)?;
         schema::ensure(&records, &queue)?;
-        Ok(Self { records, queue })
+        require_same(records.path(), file)?;
+        Ok(Self { records, queue, file })
     }
 
     /// The same ledger with another limit on the time that [`begin`](Self::begin) waits; 30 s unless set.
@@ -61,9 +72,42 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Busy`] with the time waited, [`Open`](LedgerError::Open) when the queue's file cannot be opened,
+    /// [`Behind`](LedgerError::Behind) when transactions have been lost, [`Replaced`](LedgerError::Replaced),
     /// [`Storage`](LedgerError::Storage).
     pub fn begin(&mut self) -> Result<Transaction<'_>, LedgerError> {
-        Transaction::begin(&self.records, self.queue.wait()?)
+        let turn = self.queue.wait()?;
+        self.require_in_place()?;
+        Transaction::begin(&self.records, turn)
+    }
+
+    /// Fails once another file stands where this one was opened, as after `zbctl ledger rebuild`: what is read here is no
+    /// longer what others read. For programs that keep a ledger open; [`begin`](Self::begin) asks this too.
+    ///
+    /// # Errors
+    /// [`LedgerError::Replaced`]; [`LedgerError::Open`] when nothing stands there.
+    pub fn require_in_place(&self) -> Result<(), LedgerError> {
+        require_same(self.records.path(), self.file)
+    }
+
+    /// Folds the log into the file and closes both. The log is empty then.
+    pub(crate) fn fold_and_close(self) -> Result<(), LedgerError> {
+        self.records.run("folding the log", |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        })
+    }
+}
+
+fn file_id(path: &Path) -> Result<FileId, LedgerError> {
+    let metadata = std::fs::metadata(path);
+    let metadata = metadata.map_err(|source| LedgerError::Open { path: path.to_owned(), source })?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// What is written to a file that no path leads to any more is written to nothing.
+fn require_same(path: &Path, opened: FileId) -> Result<(), LedgerError> {
+    match file_id(path)? == opened {
+        true => Ok(()),
+        false => Err(LedgerError::Replaced { path: path.to_owned() }),
     }
 }
 
@@ -189,6 +233,6 @@ mod tests {
         let error =
             Ledger::open(directory.path()).and_then(|ledger| ledger.attachments().map(drop)).unwrap_err();
         assert!(matches!(error, LedgerError::Corrupt { .. }), "{error:?}");
-        assert!(error.to_string().contains("drain the node"), "{error}");
+        assert!(error.to_string().contains("zbctl ledger rebuild"), "{error}");
     }
 }

@@ -3,13 +3,18 @@
 //! SQLite's own answer to a second writer is to poll. Under a burst of CNI calls that wastes the processors that the
 //! calls need and starves whoever polls at the wrong moments, so writers line up at an `flock` first, which also ends by
 //! itself when its holder is killed.
+//!
+//! The locked file also says how many transactions the ledger has seen. SQLite takes a log that was deleted or overwritten
+//! for an empty one and goes on from an older state, in which addresses seem free that are not; this number tells.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use tracing::warn;
 
 use crate::LedgerError;
 
@@ -23,7 +28,28 @@ pub(crate) struct Queue {
 /// The right to write; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _locked: File,
+    locked: File,
+}
+
+/// Digits of the number in the file: those of `i64::MAX`, so that each number overwrites the one before.
+const DIGITS: usize = 19;
+
+impl Turn {
+    /// How many transactions the ledger has seen. `None` in a file that is new, or that somebody emptied or scribbled on.
+    pub(crate) fn commits(&self) -> Option<i64> {
+        let mut text = [0; DIGITS];
+        self.locked.read_exact_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text).ok()?.parse().ok().filter(|commits| *commits >= 0)
+    }
+
+    /// Writes down that the ledger, on disk, has seen this many. Not synced: after a power cut an older number may stand
+    /// here, which is smaller.
+    pub(crate) fn note(&self, commits: i64) {
+        let text = format!("{commits:0DIGITS$}\n");
+        if let Err(error) = self.locked.write_all_at(text.as_bytes(), 0) {
+            warn!(%error, commits, "the number of transactions could not be written beside the ledger");
+        }
+    }
 }
 
 impl Queue {
@@ -42,7 +68,7 @@ impl Queue {
             .open(&self.path)
             .map_err(|source| self.failed(source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Turn { _locked: file }),
+            Ok(()) => Ok(Turn { locked: file }),
             Err(TryLockError::WouldBlock) => self.sleep_until_locked(file),
             Err(TryLockError::Error(source)) => Err(self.failed(source)),
         }
@@ -62,7 +88,7 @@ impl Queue {
             })
             .map_err(|source| self.failed(source))?;
         match outcome.recv_timeout(self.patience) {
-            Ok(Ok(file)) => Ok(Turn { _locked: file }),
+            Ok(Ok(file)) => Ok(Turn { locked: file }),
             Ok(Err(source)) => Err(self.failed(source)),
             Err(_) => Err(LedgerError::Busy { path: self.path.clone(), waited: started.elapsed() }),
         }
@@ -76,6 +102,23 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_what_was_noted_last_and_nothing_else_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let queue = Queue::new(path.clone(), Duration::from_secs(60));
+        let turn = queue.wait().unwrap();
+        assert_eq!(turn.commits(), None);
+        for number in [0, i64::MAX, 42] {
+            turn.note(number);
+            assert_eq!(turn.commits(), Some(number));
+        }
+        for spoiled in ["", "7", "-000000000000000007", "xxxxxxxxxxxxxxxxxxxx"] {
+            std::fs::write(&path, spoiled).unwrap();
+            assert_eq!(turn.commits(), None, "{spoiled}");
+        }
+    }
 
     #[test]
     fn the_second_waits_for_the_first_and_not_longer_than_told() {

@@ -7,15 +7,19 @@ use rusqlite::Connection;
 use tracing::info;
 
 use crate::LedgerError;
-use crate::queue::Queue;
+use crate::queue::{Queue, Turn};
 use crate::records::Records;
 
 /// What each version adds, the first one first.
-const VERSIONS: [&str; 3] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const VERSIONS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The schema version that this program writes (`PRAGMA user_version`): how many there are.
-pub const SCHEMA_VERSION: i64 = 3;
+pub const SCHEMA_VERSION: i64 = 4;
 
 /// Marks the file as a ledger (`PRAGMA application_id`): "ZBLG".
 const APPLICATION_ID: i64 = 0x5a42_4c47;
@@ -25,7 +29,7 @@ pub(crate) fn ensure(records: &Records, queue: &Queue) -> Result<(), LedgerError
     if identity(records)? == (APPLICATION_ID, SCHEMA_VERSION) {
         return Ok(());
     }
-    let _turn = queue.wait()?;
+    let turn = queue.wait()?;
     // Whoever was before in the queue may have made it meanwhile.
     match identity(records)? {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
@@ -33,7 +37,7 @@ pub(crate) fn ensure(records: &Records, queue: &Queue) -> Result<(), LedgerError
         (APPLICATION_ID, found) => {
             Err(LedgerError::NewerSchema { path: records.path().to_owned(), found, known: SCHEMA_VERSION })
         }
-        (0, 0) if is_empty(records)? => create(records),
+        (0, 0) if is_empty(records)? => create(records, &turn),
         _ => Err(LedgerError::Foreign { path: records.path().to_owned() }),
     }
 }
@@ -51,7 +55,11 @@ fn is_empty(records: &Records) -> Result<bool, LedgerError> {
     })
 }
 
-fn create(records: &Records) -> Result<(), LedgerError> {
+fn create(records: &Records, turn: &Turn) -> Result<(), LedgerError> {
+    // An empty file where a ledger was: made anew, it would give every address away a second time.
+    if let Some(made) = turn.commits().filter(|made| *made > 0) {
+        return Err(LedgerError::Behind { path: records.path().to_owned(), found: 0, made });
+    }
     records.run("creating the schema", |connection| {
         connection.pragma_update(None, "journal_mode", "wal")?;
         add_versions(connection, 0)
@@ -93,6 +101,20 @@ mod tests {
     #[test]
     fn the_version_counts_what_was_added() {
         assert_eq!(i64::try_from(VERSIONS.len()), Ok(SCHEMA_VERSION));
+    }
+
+    #[test]
+    fn an_update_that_fails_leaves_the_older_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = Connection::open(directory.path().join("ledger.db")).unwrap();
+        connection.execute_batch(VERSIONS[0]).unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection.execute_batch("CREATE TABLE progress (theirs)").unwrap();
+        assert!(matches!(Ledger::open(directory.path()), Err(LedgerError::Storage { .. })));
+        let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("PRAGMA user_version"), 1);
+        assert_eq!(count("SELECT count(*) FROM sqlite_schema WHERE name = 'set_aside'"), 0);
     }
 
     #[test]

@@ -22,6 +22,68 @@ pub(crate) enum Command {
     /// Works on configurations
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Works on address leases
+    #[command(subcommand)]
+    Ipam(IpamCommand),
+    /// Works on the ledger's files
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum IpamCommand {
+    /// Takes over the addresses that host-local has given out
+    Adopt(AdoptArguments),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Makes a new ledger from what is left of a damaged one and from the addresses that living pods have
+    Rebuild(RebuildArguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AdoptArguments {
+    /// host-local's directory for the network, such as /var/lib/cni/networks/blue
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The network that the addresses are leased in: the configuration's "name"
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: String,
+    /// Do it; without, it is only said what would be done
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Where the ledger is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
+    pub(crate) state_dir: PathBuf,
+    /// Where procfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RebuildArguments {
+    /// Also when some namespace cannot be looked into, so that the addresses in it are not known
+    #[arg(long)]
+    pub(crate) despite_unseen: bool,
+    /// A network to which addresses may belong that nothing else tells the network of; may be repeated
+    #[arg(long = "network", value_name = "NAME")]
+    pub(crate) networks: Vec<String>,
+    /// Do it; without, it is only said what would be done
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Where the ledger is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
+    pub(crate) state_dir: PathBuf,
+    /// Where the runtime has its network namespaces
+    #[arg(long, value_name = "DIR", default_value = "/run/netns")]
+    pub(crate) netns_dir: PathBuf,
+    /// Where the runtime keeps the results of its CNI calls
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+    pub(crate) cni_cache: PathBuf,
+    /// Where procfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
 }
 
 #[derive(Clone, Debug, Subcommand)]

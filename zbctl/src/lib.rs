@@ -1,14 +1,17 @@
-//! The operator's command: shows a node's devices, explains why one is in a pool or is not, checks a configuration.
+//! The operator's command: shows a node's devices, explains why one is in a pool or is not, checks a configuration, takes
+//! addresses over from host-local, and makes a damaged ledger anew.
 //!
-//! Reads, compares and shows, with the same code by which the daemon decides, and works without the daemon. Refuses to
-//! change anything, and to decide anything by rules of its own.
+//! Reads, compares and shows, with the same code by which the daemon decides, and works without the daemon. Changes
+//! nothing but the ledger, and that only when told to by `--apply`. Refuses to decide anything by rules of its own.
 #![forbid(unsafe_code)]
 
 mod check;
 mod cli;
 mod devices;
 mod explain;
+mod ipam;
 mod kubelet;
+mod ledger;
 mod node;
 mod owners;
 mod table;
@@ -20,7 +23,7 @@ use thiserror::Error;
 use zerobridge_proto::chain;
 
 pub use cli::Cli;
-use cli::{Command, ConfigCommand};
+use cli::{Command, ConfigCommand, IpamCommand, LedgerCommand};
 
 /// What keeps a command from its answer.
 #[derive(Debug, Error)]
@@ -34,6 +37,12 @@ enum Failure {
     /// The node could not be read.
     #[error(transparent)]
     Node(#[from] node::NodeError),
+    /// host-local's addresses could not be taken over.
+    #[error(transparent)]
+    Adopt(#[from] ipam::adopt::AdoptError),
+    /// The ledger could not be made anew.
+    #[error(transparent)]
+    Rebuild(#[from] ledger::rebuild::RebuildError),
     /// There is no such device, or pool.
     #[error(transparent)]
     Unknown(#[from] explain::Unknown),
@@ -54,6 +63,8 @@ pub fn run(cli: &Cli, out: &mut impl Write, problems: &mut impl Write) -> ExitCo
         Command::Devices(arguments) => devices::run(arguments, out, problems),
         Command::Explain(arguments) => explain::run(arguments, out, problems),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(arguments, out),
+        Command::Ipam(IpamCommand::Adopt(arguments)) => ipam::adopt::run(arguments, out),
+        Command::Ledger(LedgerCommand::Rebuild(arguments)) => ledger::rebuild::run(arguments, out),
     };
     match finding {
         Ok(Finding::Fine) => ExitCode::SUCCESS,

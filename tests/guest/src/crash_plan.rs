@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use zerobridge_crash::Count;
+
 use crate::Program;
 
 /// What `lab-guest crash` reads from its standard input.
@@ -23,17 +25,6 @@ pub struct CrashPlan {
     /// Waits for what the machine's services still have to do. It takes long, so it is run at the beginning and when what
     /// is seen after a repair is not what was seen there.
     pub settle: Vec<Program>,
-}
-
-/// Which system calls count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Count {
-    /// Those that change something that outlives the process. Nothing happens between two of them, so to die after one
-    /// is to die before the next.
-    Changes,
-    /// All.
-    All,
 }
 
 /// One run of the victim.

@@ -6,5 +6,6 @@
 mod crash_plan;
 mod protocol;
 
-pub use crash_plan::{Count, CrashPlan, CrashPoint, CrashReport, CrashRun};
+pub use crash_plan::{CrashPlan, CrashPoint, CrashReport, CrashRun};
 pub use protocol::{Answer, Call, Cycles, Output, PORT_NAME, Program, Reply, Request, Run, Runs, State};
+pub use zerobridge_crash::Count;

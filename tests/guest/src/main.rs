@@ -18,7 +18,6 @@ use zerobridge_proto::chain;
 
 const USAGE: &str = "usage: lab-guest init | agent
        lab-guest crash < PLAN > REPORT
-       lab-guest traced PROGRAM [ARGUMENT…]
        lab-guest cycles
        lab-guest resources allocatable | pods
        lab-guest resources wait RESOURCE COUNT SECONDS [OLD-SOCKET-INODE]
@@ -32,7 +31,6 @@ fn main() -> ExitCode {
         ["init"] => init::run().map_err(Into::into),
         ["agent"] => agent::run().map_err(Into::into),
         ["crash"] => crash::run().map_err(Into::into),
-        ["traced", program, rest @ ..] => crash::become_traced(program, rest).map_err(Into::into),
         ["cycles"] => cycles::run().map_err(Into::into),
         ["resources", rest @ ..] => resources::run(rest).map_err(Into::into),
         _ => Err(Box::<dyn Error>::from(USAGE)),

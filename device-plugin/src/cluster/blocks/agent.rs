@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,15 @@ const BEAT: Duration = Duration::from_secs(600);
 /// The pause after the ledger failed.
 const LEDGER_PAUSE: Duration = Duration::from_secs(5);
 
+/// Why an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Another ledger stands in the place of the one that it acted for.
+    LedgerReplaced,
+    /// It would not hear of changes.
+    Unwatched,
+}
+
 /// The agent of one pool.
 pub(super) struct PoolAgent {
     name: String,
@@ -50,7 +59,7 @@ pub(super) struct PoolAgent {
     desk: Option<Desk>,
     starved: bool,
     beat_due: Duration,
-    beats: u64,
+    ledger_replaced: bool,
 }
 
 /// What decides and what is decided about, away while it works on the disk.
@@ -86,12 +95,12 @@ impl PoolAgent {
             starved: false,
             // Not all nodes of a cluster that has just been started at the same moment.
             beat_due: BEAT / 2 + Duration::from_secs(spread % (BEAT.as_secs() / 2)),
-            beats: 0,
+            ledger_replaced: false,
         }
     }
 
-    /// Goes on for ever.
-    pub(super) async fn run(mut self) {
+    /// Goes on for as long as it can.
+    pub(super) async fn run(mut self) -> Ended {
         let mut parts = JoinSet::new();
         let (pool_news, mut pools) = mpsc::channel(16);
         let (block_news, mut blocks) = mpsc::channel(256);
@@ -107,7 +116,7 @@ impl PoolAgent {
             Ok(changes) => changes,
             Err(error) => {
                 error!(%error, "cannot watch the ledger; no blocks are claimed");
-                return;
+                return Ended::Unwatched;
             }
         };
         let mut wake = Some(Instant::now());
@@ -126,6 +135,9 @@ impl PoolAgent {
                 self.hear_of_block(news);
             }
             wake = self.act().await;
+            if self.ledger_replaced {
+                return Ended::LedgerReplaced;
+            }
             self.tell().await;
         }
     }
@@ -274,10 +286,7 @@ impl PoolAgent {
                     self.account().await;
                     return until.map(|until| self.start + until);
                 }
-                Err(error) => {
-                    warn!(pool = self.name, error = chain(&error), "cannot use the ledger");
-                    return Some(Instant::now() + LEDGER_PAUSE);
-                }
+                Err(error) => return self.ledger_failed(&error),
             };
             let desk = self.desk.as_ref()?;
             let answer = perform(&self.server, desk.steward.pool(), desk.steward.holder(), &request).await;
@@ -285,10 +294,15 @@ impl PoolAgent {
             let now = self.now();
             let take_note = move |desk: &mut Desk| desk.steward.answered(&mut desk.book, answer, now);
             if let Err(error) = self.at_desk(take_note).await? {
-                warn!(pool = self.name, error = chain(&error), "cannot write the ledger");
-                return Some(Instant::now() + LEDGER_PAUSE);
+                return self.ledger_failed(&error);
             }
         }
+    }
+
+    fn ledger_failed(&mut self, error: &LedgerError) -> Option<Instant> {
+        warn!(pool = self.name, error = chain(error), "cannot use the ledger");
+        self.ledger_replaced = matches!(error, LedgerError::Replaced { .. });
+        Some(Instant::now() + LEDGER_PAUSE)
     }
 
     async fn held(&mut self) -> Option<BTreeMap<u32, Held>> {
@@ -331,11 +345,10 @@ impl PoolAgent {
         let now = self.now();
         if now >= self.beat_due {
             self.beat_due = now + BEAT;
-            self.beats += 1;
             let held = self.held().await.unwrap_or_default();
             let Some(desk) = &self.desk else { return };
-            // An agent that starts again must not say what it said before.
-            let beat = now.as_secs() << 16 | self.beats;
+            // The time of day, since an agent that starts again must not say what it said before.
+            let beat = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             if let Err(error) = tell_use(&self.server, desk.steward.pool(), beat, &held).await {
                 warn!(pool = self.name, error = chain(&error), "cannot tell what of the blocks is in use");
             }

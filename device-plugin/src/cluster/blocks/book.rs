@@ -76,6 +76,7 @@ impl Book {
     }
 
     fn look(&self) -> Result<BTreeMap<u32, Held>, LedgerError> {
+        self.ledger.require_in_place()?;
         let mut held = BTreeMap::new();
         for block in self.ledger.blocks_of(self.pool.name())? {
             // A block of another cut is left alone: the pool is not changed while one is there.
@@ -136,4 +137,24 @@ impl BlockLedger for Book {
 
 fn now() -> UnixSeconds {
     SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_was_replaced_is_not_read_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Arc::new(tempfile::tempfile().unwrap());
+        let pool = Pool::parse("gold", &json!({"subnet": "10.0.0.0/24", "blockSize": 16})).unwrap();
+        let mut book = Book::open(folder.path(), lock, pool, None).unwrap();
+        assert_eq!(book.held().unwrap(), BTreeMap::new());
+        let path = folder.path().join("ledger.db");
+        std::fs::copy(&path, folder.path().join("copy")).unwrap();
+        std::fs::rename(folder.path().join("copy"), path).unwrap();
+        assert!(matches!(book.held().unwrap_err(), LedgerError::Replaced { .. }));
+    }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::agent::PoolAgent;
+use self::agent::{Ended, PoolAgent};
 use self::identity::identify;
 use super::{ApiAccess, ApiServer, EventSink};
 use crate::operations::Metrics;
@@ -47,13 +47,29 @@ impl IpBlocks {
 
     /// Goes on for ever.
     pub(crate) async fn run(self, server: Arc<ApiServer>, metrics: Metrics, events: EventSink) {
-        let Some(identity) = identify(&self).await else { return };
+        while self.act(&server, &metrics, &events).await == Ended::LedgerReplaced {
+            info!(
+                "another ledger stands in the place of the one that blocks were claimed for; beginning anew"
+            );
+        }
+    }
+
+    /// Acts for the ledger that there is, until an agent ends for its sake.
+    async fn act(&self, server: &Arc<ApiServer>, metrics: &Metrics, events: &EventSink) -> Ended {
+        let Some(identity) = identify(self).await else { return Ended::Unwatched };
         info!(pools = ?self.pools, incarnation = identity.holder.incarnation, "claiming blocks of cluster-wide pools");
         let mut agents = JoinSet::new();
         for pool in &self.pools {
-            let agent = PoolAgent::new(pool, &self, &identity, &server, &metrics, &events);
+            let agent = PoolAgent::new(pool, self, &identity, server, metrics, events);
             agents.spawn(agent.run());
         }
-        agents.join_all().await;
+        while let Some(ended) = agents.join_next().await {
+            if matches!(ended, Ok(Ended::LedgerReplaced)) {
+                // All of them stop before another identity is taken.
+                agents.shutdown().await;
+                return Ended::LedgerReplaced;
+            }
+        }
+        Ended::Unwatched
     }
 }

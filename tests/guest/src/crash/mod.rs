@@ -4,29 +4,25 @@
 //! does itself. Refuses to know what the program is and what should be left: programs that prepare, repair and look are
 //! given to it, and whoever gave them judges what was seen.
 
-mod change;
-mod trace;
-
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use thiserror::Error;
+use zerobridge_crash::{TraceError, Victim};
 use zerobridge_lab_guest::{CrashPlan, CrashPoint, CrashReport, CrashRun, Output, Program};
 
 use crate::process;
-pub(crate) use trace::become_traced;
 
 /// How long a program that prepares, repairs or looks may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a program could not be traced.
+/// Why there can be no report.
 #[derive(Debug, Error)]
 pub(crate) enum CrashError {
     /// Standard input holds no plan, or standard output is closed.
     #[error("read the plan from standard input and write the report to standard output")]
     Plan(#[source] io::Error),
-    /// The program could not be started.
+    /// A program could not be started.
     #[error("start {program}")]
     Start {
         /// Which.
@@ -35,23 +31,9 @@ pub(crate) enum CrashError {
         #[source]
         source: io::Error,
     },
-    /// ptrace or wait failed.
-    #[error("trace {program}: {call}")]
-    Trace {
-        /// Which.
-        program: String,
-        /// The system call.
-        call: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Errno,
-    },
-}
-
-impl CrashError {
-    fn trace(program: &str, call: &'static str) -> impl FnOnce(Errno) -> Self {
-        move |source| Self::Trace { program: program.into(), call, source }
-    }
+    /// The victim could not be traced.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 /// Carries out the [`CrashPlan`] on standard input and writes the [`CrashReport`] to standard output.
@@ -86,11 +68,13 @@ enum Stop {
 
 fn run_once(plan: &CrashPlan, point: CrashPoint, report: &mut CrashReport) -> Result<(), Stop> {
     all_succeed(&plan.prepare)?;
-    let ended = trace::trace(&plan.victim, plan.count, point.kill_at).map_err(Stop::Error)?;
+    let Program { argv, env, stdin } = &plan.victim;
+    let ended = Victim { argv, env, stdin }.run(plan.count, point.kill_at);
+    let ended = ended.map_err(|error| Stop::Error(error.into()))?;
     let left = look(&mut report.states, &plan.look)?;
     report.runs.push(CrashRun { calls: ended.calls, killed: ended.killed, left, repaired: left });
     if !ended.killed && ended.code != 0 {
-        return Err(Stop::Failure(format!("it ended with {}: {}", ended.code, ended.said)));
+        return Err(Stop::Failure(format!("it ended with {}: {}{}", ended.code, ended.stdout, ended.stderr)));
     }
     all_succeed(plan.repairs.get(point.repair).map(Vec::as_slice).unwrap_or_default())?;
     let mut repaired = look(&mut report.states, &plan.look)?;

@@ -8,16 +8,16 @@ use nix::libc;
 
 /// A system call as its registers say it (x86-64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// Its number.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// Its arguments.
-    pub(super) arguments: [u64; 6],
+    pub(crate) arguments: [u64; 6],
 }
 
 /// Whether a call changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It asks, waits, or changes the calling process alone.
     Nothing,
     /// It does, or may.
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
 
 /// Where in the process's memory a message begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     /// Here.
     Direct(u64),
     /// Where the first entry of the vector of this `msghdr` points.
@@ -173,7 +173,7 @@ const NAMES: &[(libc::c_long, &str, bool)] = &[
 
 impl Call {
     /// Whether it changes something that outlives the process.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         let Ok(number) = libc::c_long::try_from(self.number) else { return Verdict::Change };
         let [first, second, third, ..] = self.arguments;
         // Any bit that lets an open change the file system.
@@ -190,7 +190,7 @@ impl Call {
     }
 
     /// For a report: its name, and whether its first argument is a descriptor.
-    pub(super) fn name(&self) -> (String, bool) {
+    pub(crate) fn name(&self) -> (String, bool) {
         let known = NAMES.iter().find(|(number, ..)| u64::try_from(*number) == Ok(self.number));
         known.map_or_else(
             || (format!("system call {}", self.number), false),
@@ -199,7 +199,7 @@ impl Call {
     }
 
     /// Whether it makes a socket to rtnetlink.
-    pub(super) fn is_rtnetlink_socket(&self) -> bool {
+    pub(crate) fn is_rtnetlink_socket(&self) -> bool {
         let is = |argument: u64, value: libc::c_int| i64::try_from(argument) == Ok(value.into());
         is(self.arguments[0], libc::AF_NETLINK) && is(self.arguments[2], libc::NETLINK_ROUTE)
     }
@@ -207,14 +207,14 @@ impl Call {
 
 /// Whether an rtnetlink message only asks, by the first eight bytes of its header: the types come in fours, and the third
 /// of each four is GET (include/uapi/linux/rtnetlink.h; `rtnetlink_rcv_msg` in net/core/rtnetlink.c goes by it, too).
-pub(super) fn only_asks(header: u64) -> bool {
+pub(crate) fn only_asks(header: u64) -> bool {
     const FIRST_TYPE: u64 = 16;
     let kind = (header >> 32) & 0xffff;
     kind >= FIRST_TYPE && kind & 3 == 2
 }
 
 /// Whether a socket address, by its first eight bytes, is of the family whose addresses are files.
-pub(super) fn is_path(address: u64) -> bool {
+pub(crate) fn is_path(address: u64) -> bool {
     i64::try_from(address & 0xffff) == Ok(libc::AF_UNIX.into())
 }
 

@@ -3,65 +3,98 @@
 //! The program and everything it starts is traced; calls count in whichever thread or process. At the entry of the chosen
 //! one all of it gets SIGKILL, so that call never happens. The kernel runs on: what the calls before it began, such as
 //! the return of a netdev from a dead namespace, goes its way.
+//!
+//! The program begins as a shell that waits for a line, so that it can be attached to before it is the program. A process
+//! that asks to be traced would need code between fork and exec.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
-use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::fs;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::{fs, io};
+use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use zerobridge_lab_guest::{Count, Program};
 
-use super::CrashError;
-use super::change::{Address, Call, Verdict, is_path, only_asks};
-use crate::process;
+use crate::change::{Address, Call, Verdict, is_path, only_asks};
+use crate::{Count, TraceError};
 
-/// What became of a traced program.
-#[derive(Debug, Default)]
-pub(super) struct Ended {
+/// The program that is run, and killed.
+#[derive(Clone, Copy, Debug)]
+pub struct Victim<'a> {
+    /// The program (looked up in `PATH`) and its arguments.
+    pub argv: &'a [String],
+    /// Variables added to the caller's own environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// What it reads on its standard input; must fit a pipe (64 KiB).
+    pub stdin: &'a str,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
     /// The calls that counted, one line each, up to the one that it did not live to make.
-    pub(super) calls: Vec<String>,
+    pub calls: Vec<String>,
     /// Whether it was killed.
-    pub(super) killed: bool,
+    pub killed: bool,
     /// Its exit code; 137 when killed.
-    pub(super) code: i32,
-    /// Both outputs.
-    pub(super) said: String,
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
 }
 
-/// Asks to be traced by the parent, then becomes the program.
-pub(crate) fn become_traced(program: &str, arguments: &[&str]) -> Result<(), CrashError> {
-    ptrace::traceme().map_err(CrashError::trace(program, "traceme"))?;
-    let source = Command::new(program).args(arguments).exec();
-    Err(CrashError::Start { program: program.into(), source })
-}
+/// Says that it is there, and becomes its arguments when it has read a line. `read` takes no more of a pipe than the line.
+const GATE: &str = r#"echo && read -r _ && exec "$0" "$@""#;
 
-/// Runs `program`, whose input must fit a pipe (64 KiB), and kills it at the entry of call number `kill_at`, from 1, of
-/// those that `count` counts.
-pub(super) fn trace(program: &Program, count: Count, kill_at: Option<u64>) -> Result<Ended, CrashError> {
-    let name = program.argv.join(" ");
-    let start = |source| CrashError::Start { program: name.clone(), source };
-    let own = std::env::current_exe().map_err(start)?;
-    // Spawned by this thread, which therefore is the tracer: everything below must stay on it.
-    let mut command = Command::new(own);
-    command.arg("traced").args(&program.argv).envs(&program.env);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
-    let outputs = [process::collect(child.stdout.take()), process::collect(child.stderr.take())];
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(program.stdin.as_bytes()).map_err(start)?;
+impl Victim<'_> {
+    /// Runs it and kills it at the entry of call number `kill_at`, from 1, of those that `count` counts.
+    ///
+    /// Other threads may have children of their own meanwhile, this one must have none.
+    ///
+    /// # Errors
+    /// It cannot be started or traced. That it fails by itself is none: see [`Ended::code`].
+    pub fn run(&self, count: Count, kill_at: Option<u64>) -> Result<Ended, TraceError> {
+        let name = self.argv.join(" ");
+        let start = |source| TraceError::Start { program: name.clone(), source };
+        // Spawned and attached to by this thread, which therefore is the tracer: everything below must stay on it.
+        let mut command = Command::new("sh");
+        command.args(["-c", GATE]).args(self.argv).envs(self.env);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        if let Some(stdout) = &mut child.stdout {
+            // Until then it may still be on its way from being a copy of this program to being the shell.
+            stdout.read_exact(&mut [0]).map_err(start)?;
+        }
+        let outputs = [collect(child.stdout.take()), collect(child.stderr.take())];
+        let main = i32::try_from(child.id()).map_err(|error| start(std::io::Error::other(error)))?;
+        let mut tracer = Tracer::begin(&name, Pid::from_raw(main), count, kill_at)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(format!("\n{}", self.stdin).as_bytes()).map_err(start)?;
+        }
+        tracer.follow()?;
+        let [stdout, stderr] = outputs.map(|thread| thread.join().unwrap_or_default());
+        Ok(Ended { stdout, stderr, ..tracer.ended })
     }
-    let main = Pid::from_raw(i32::try_from(child.id()).map_err(|error| start(io::Error::other(error)))?);
-    let mut tracer = Tracer::begin(&name, main, count, kill_at)?;
-    tracer.follow()?;
-    let [stdout, stderr] = outputs.map(|thread| thread.join().unwrap_or_default());
-    Ok(Ended { said: stdout + &stderr, ..tracer.ended })
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        // What came before a failure is what there is to show.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    })
 }
 
 struct Tracer<'a> {
@@ -69,6 +102,8 @@ struct Tracer<'a> {
     main: Pid,
     count: Count,
     kill_at: Option<u64>,
+    /// It is the program now and no longer the shell before it.
+    begun: bool,
     counted: u64,
     /// Every thread, and the process it belongs to.
     threads: BTreeMap<Pid, Pid>,
@@ -80,12 +115,13 @@ struct Tracer<'a> {
 }
 
 impl<'a> Tracer<'a> {
-    fn begin(name: &'a str, main: Pid, count: Count, kill_at: Option<u64>) -> Result<Self, CrashError> {
-        match waitpid(main, Some(WaitPidFlag::__WALL)).map_err(CrashError::trace(name, "wait"))? {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+    fn begin(name: &'a str, main: Pid, count: Count, kill_at: Option<u64>) -> Result<Self, TraceError> {
+        ptrace::attach(main).map_err(TraceError::trace(name, "attach"))?;
+        match waitpid(main, Some(WaitPidFlag::__WALL)).map_err(TraceError::trace(name, "wait"))? {
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
             status => {
-                let source = io::Error::other(format!("it ended before it was the program: {status:?}"));
-                return Err(CrashError::Start { program: name.into(), source });
+                let source = std::io::Error::other(format!("it ended before it was the program: {status:?}"));
+                return Err(TraceError::Start { program: name.into(), source });
             }
         }
         let options = Options::PTRACE_O_TRACESYSGOOD
@@ -94,13 +130,14 @@ impl<'a> Tracer<'a> {
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACEEXEC
             | Options::PTRACE_O_EXITKILL;
-        ptrace::setoptions(main, options).map_err(CrashError::trace(name, "setoptions"))?;
-        ptrace::syscall(main, None).map_err(CrashError::trace(name, "continue"))?;
+        ptrace::setoptions(main, options).map_err(TraceError::trace(name, "setoptions"))?;
+        ptrace::syscall(main, None).map_err(TraceError::trace(name, "continue"))?;
         Ok(Self {
             name,
             main,
             count,
             kill_at,
+            begun: false,
             counted: 0,
             threads: [(main, main)].into(),
             inside: BTreeMap::new(),
@@ -110,9 +147,9 @@ impl<'a> Tracer<'a> {
     }
 
     /// Until nothing of the program is left.
-    fn follow(&mut self) -> Result<(), CrashError> {
+    fn follow(&mut self) -> Result<(), TraceError> {
         loop {
-            let (pid, signal) = match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            let (pid, signal) = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
                 Ok(WaitStatus::Exited(pid, code)) => {
                     self.note_end(pid, code);
                     continue;
@@ -129,9 +166,12 @@ impl<'a> Tracer<'a> {
                     Ok(false) => (pid, None),
                     // Killed in the meantime: its end is reported next.
                     Err(Errno::ESRCH) => continue,
-                    Err(source) => return Err(CrashError::trace(self.name, "look at a call")(source)),
+                    Err(source) => return Err(TraceError::trace(self.name, "look at a call")(source)),
                 },
-                Ok(WaitStatus::PtraceEvent(pid, ..)) => (pid, None),
+                Ok(WaitStatus::PtraceEvent(pid, _, event)) => {
+                    self.begun |= pid == self.main && event == libc::PTRACE_EVENT_EXEC;
+                    (pid, None)
+                }
                 // A new thread or process begins with a stop that is ptrace's own, not a signal for it.
                 Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP)) if !self.threads.contains_key(&pid) => {
                     self.threads.insert(pid, process_of(pid));
@@ -140,11 +180,11 @@ impl<'a> Tracer<'a> {
                 Ok(WaitStatus::Stopped(pid, signal)) => (pid, Some(signal)),
                 Ok(_) => continue,
                 Err(Errno::ECHILD) => return Ok(()),
-                Err(source) => return Err(CrashError::trace(self.name, "wait")(source)),
+                Err(source) => return Err(TraceError::trace(self.name, "wait")(source)),
             };
             match ptrace::syscall(pid, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(source) => return Err(CrashError::trace(self.name, "continue")(source)),
+                Err(source) => return Err(TraceError::trace(self.name, "continue")(source)),
             }
         }
     }
@@ -153,7 +193,7 @@ impl<'a> Tracer<'a> {
     fn at_call(&mut self, pid: Pid) -> Result<bool, Errno> {
         let registers = ptrace::getregs(pid)?;
         if let Some(call) = self.inside.remove(&pid) {
-            if call.number == nix::libc::SYS_socket.unsigned_abs() {
+            if call.number == libc::SYS_socket.unsigned_abs() {
                 let socket = (self.process(pid), registers.rax);
                 if call.is_rtnetlink_socket() {
                     self.rtnetlink.insert(socket);
@@ -168,7 +208,7 @@ impl<'a> Tracer<'a> {
             [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
         let call = Call { number: registers.orig_rax, arguments };
         self.inside.insert(pid, call);
-        if self.ended.killed || (self.count == Count::Changes && !self.changes(pid, &call)?) {
+        if !self.begun || self.ended.killed || (self.count == Count::Changes && !self.changes(pid, &call)?) {
             return Ok(false);
         }
         self.counted += 1;

@@ -1,0 +1,4 @@
+//! `zbctl ipam`: address leases.
+
+pub(crate) mod adopt;
+mod host_local;
