@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use zerobridge_ipam::Leased;
-use zerobridge_kernel::{Netns, announce};
+use zerobridge_kernel::Netns;
 use zerobridge_ledger::{Attachment, Ledger};
+use zerobridge_proto::chain;
 use zerobridge_proto::cni::{AddResult, CniError, ErrorCode, Interface, Ip};
 
 use crate::attachment::{OnRefusal, Place, VfAccess, VfState};
@@ -209,21 +210,21 @@ fn observe_original(call: &Call<'_>, access: &mut VfAccess) -> Result<VfState, C
 /// Neighbours that knew the addresses' last holder learn the new one. Failing to tell them fails nothing: their caches
 /// age.
 fn announce_when_carried(call: &Call<'_>, access: &mut VfAccess, wanted: &VfState) {
-    let Some(link) = wanted.link.as_ref().filter(|_| !wanted.addresses.is_empty()) else { return };
-    match access.wait_for_carrier(Instant::now() + CARRIER_PATIENCE) {
-        Ok(true) => {}
-        Ok(false) => {
+    if wanted.link.is_none() || wanted.addresses.is_empty() {
+        return;
+    }
+    let link = match access.wait_for_carrier(Instant::now() + CARRIER_PATIENCE) {
+        Ok(Some(link)) => link,
+        Ok(None) => {
             return warn!(
                 ifname = call.environment.ifname,
                 "no carrier yet; the addresses are not announced"
             );
         }
         Err(error) => return warn!(%error, "the addresses are not announced"),
-    }
-    let Some(netns) = access.sandbox_netns() else { return };
-    let addresses: Vec<_> = wanted.addresses.iter().map(ipnet::IpNet::addr).collect();
-    if let Err(error) = announce(netns, &link.name, &addresses) {
-        warn!(%error, "the addresses are not announced");
+    };
+    if let Err(error) = access.announce(&link, &wanted.addresses) {
+        warn!(error = chain(&error), "the addresses are not announced");
     }
 }
 

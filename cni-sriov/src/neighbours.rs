@@ -51,7 +51,7 @@ pub(crate) fn settle(
     if promised.iter().all(|address| own.contains(address)) {
         return Ok(promise);
     }
-    if !access.wait_for_carrier(Instant::now() + CARRIER_PATIENCE).map_err(attachment_error)? {
+    if access.wait_for_carrier(Instant::now() + CARRIER_PATIENCE).map_err(attachment_error)?.is_none() {
         warn!(%owner, network, "no carrier; nobody can be asked whether the addresses are another's");
         return Ok(promise);
     }
@@ -119,7 +119,7 @@ pub(crate) fn look_for_gateways(
     let pace = pace(&source.pool.conflict_probe.unwrap_or_default());
     let outcome = access
         .wait_for_carrier(Instant::now() + CARRIER_PATIENCE)
-        .and_then(|carried| if carried { access.answering_gateways(&pairs, &pace) } else { Ok(Vec::new()) });
+        .and_then(|carried| carried.map_or(Ok(Vec::new()), |_| access.answering_gateways(&pairs, &pace)));
     let outcome = outcome
         .map_err(attachment_error)
         .and_then(|answers| all_answered(&attempt.selection.network.name, &pairs, &answers));

@@ -18,7 +18,7 @@ const ARP_REQUEST: [u8; 2] = [0, 1];
 const ARP_REPLY: [u8; 2] = [0, 2];
 const NEXT_HEADER_ICMPV6: u8 = 58;
 /// Another hop limit is discarded by every receiver (RFC 4861, section 7.1).
-const HOP_LIMIT: u8 = 255;
+pub(crate) const HOP_LIMIT: u8 = 255;
 /// RFC 4861, sections 4.3 and 4.4.
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -68,14 +68,14 @@ pub(crate) fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u
     frame
 }
 
-/// An unsolicited neighbour advertisement to all nodes, with the override flag and the target's link-layer address
-/// (RFC 4861, sections 4.4 and 7.2.6).
+/// An unsolicited neighbour advertisement with the override flag and the target's link-layer address (RFC 4861, sections 4.4
+/// and 7.2.6), without what carries it and without its checksum.
 pub(crate) fn neighbour_advertisement(mac: Mac, address: Ipv6Addr) -> Vec<u8> {
     let mut message = vec![ADVERTISEMENT, 0, 0, 0, OVERRIDE, 0, 0, 0];
     message.extend(address.octets());
     message.extend([TARGET_ADDRESS, 1]);
     message.extend(mac.octets());
-    to_group(mac, address, ALL_NODES, message)
+    message
 }
 
 /// A neighbour solicitation (RFC 4861, section 4.3). From the unspecified address it is a probe and does not say who sent it

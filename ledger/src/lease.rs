@@ -9,7 +9,7 @@ use zerobridge_proto::{Mac, PciAddress};
 
 use crate::address::{family, from_key, key};
 use crate::records::Records;
-use crate::{LedgerError, Owner, Pod, SetAside, Transaction, UnixSeconds, chunk, set_aside};
+use crate::{LedgerError, Owner, Pod, SetAside, Transaction, UnixSeconds, chunk};
 
 /// An address that belongs to an owner. Within a network an address is leased at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,53 +194,53 @@ impl Transaction<'_> {
     /// [`LedgerError::AddressHeld`] with the holder when it is leased or resting; [`LedgerError::SetAside`] with the
     /// foreign host when it is that; [`LedgerError::Storage`].
     pub fn insert_lease(&mut self, lease: &Lease) -> Result<(), LedgerError> {
-        if let Some((holder, released_at)) = self.holder(&lease.network, lease.address)? {
-            return Err(LedgerError::AddressHeld {
-                network: holder.network,
-                address: holder.address,
-                holder: holder.owner,
-                resting: released_at.is_some(),
-            });
+        let (network, address) = (&lease.network, lease.address);
+        let is_marked =
+            self.write("marking an address", |connection| chunk::mark(connection, network, address, true))?;
+        // Who has it is asked only where the bit says that somebody does; where the bit is wrong the schema says no.
+        if is_marked {
+            self.require_free(network, address)?;
         }
         let pod = lease.pod.as_ref();
         let sql = "INSERT INTO leases (network, family, key, address, container_id, ifname, device, boot_id, created_at,
                    pod_namespace, pod_name, pod_uid, mac, vlan, rdma)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
-        let (network, address) = (&lease.network, lease.address);
-        let is_leased = self.write("leasing an address", |connection| {
-            // Asked only where the bit says that there is something to ask: a lease costs the same with nothing set aside.
-            if chunk::mark(connection, network, address, true)?
-                && set_aside::has(connection, network, address)?
-            {
-                return Ok(false);
-            }
-            connection.execute(
-                sql,
-                params![
-                    network,
-                    family(address),
-                    key(address),
-                    address.to_string(),
-                    lease.owner.container_id,
-                    lease.owner.ifname,
-                    lease.device.map(|device| device.to_string()),
-                    lease.boot_id,
-                    lease.created_at.0,
-                    pod.map(|pod| &pod.namespace),
-                    pod.map(|pod| &pod.name),
-                    pod.and_then(|pod| pod.uid.as_ref()),
-                    lease.mac.map(|mac| mac.to_string()),
-                    lease.vlan,
-                    lease.rdma,
-                ],
-            )?;
-            Ok(true)
-        })?;
-        match if is_leased { None } else { self.set_aside_at(network, address)? } {
-            None => Ok(()),
+        self.write("leasing an address", |connection| {
+            connection
+                .execute(
+                    sql,
+                    params![
+                        network,
+                        family(address),
+                        key(address),
+                        address.to_string(),
+                        lease.owner.container_id,
+                        lease.owner.ifname,
+                        lease.device.map(|device| device.to_string()),
+                        lease.boot_id,
+                        lease.created_at.0,
+                        pod.map(|pod| &pod.namespace),
+                        pod.map(|pod| &pod.name),
+                        pod.and_then(|pod| pod.uid.as_ref()),
+                        lease.mac.map(|mac| mac.to_string()),
+                        lease.vlan,
+                        lease.rdma,
+                    ],
+                )
+                .map(drop)
+        })
+    }
+
+    fn require_free(&self, network: &str, address: IpAddr) -> Result<(), LedgerError> {
+        if let Some((holder, released_at)) = self.holder(network, address)? {
+            let (network, resting) = (holder.network, released_at.is_some());
+            return Err(LedgerError::AddressHeld { network, address, holder: holder.owner, resting });
+        }
+        match self.set_aside_at(network, address)? {
             Some(SetAside { network, address, mac, .. }) => {
                 Err(LedgerError::SetAside { network, address, mac })
             }
+            None => Ok(()),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::records::Records;
 
 /// The length from which on the log is folded, in bytes. The longer, the more seldom a process pays for folding
 /// (two more waits for the disk), and the more each has to read when it opens the file alone.
-const LONG: u64 = 128 * 4096;
+const LONG: u64 = 64 * 4096;
 
 /// Empties the log when it is long. What was committed stays so whatever happens here, so failures are only logged.
 pub(crate) fn fold_when_long(records: &Records) {

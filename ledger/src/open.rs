@@ -48,9 +48,14 @@ impl Ledger {
     /// [`Storage`](LedgerError::Storage).
     pub fn open(directory: &Path) -> Result<Self, LedgerError> {
         let path = directory.join(FILE);
-        create_files(directory, &path)?;
         let queue = Queue::new(directory.join(LOCK), PATIENCE);
-        let file = file_id(&path)?;
+        let file = match file_id(&path) {
+            Err(LedgerError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                create_files(directory, &path)?;
+                file_id(&path)?
+            }
+            found => found?,
+        };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)
             .map_err(|error| LedgerError::Open { path: path.clone(), source: io::Error::other(error) })?;
@@ -136,7 +141,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "full")?;
     // Not SQLite's way of folding the log back, nor at closing, but that of `log.rs`.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Otherwise a statement with parameters over a partial index is compiled twice: before and after they are bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 #[cfg(test)]

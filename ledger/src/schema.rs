@@ -43,9 +43,9 @@ pub(crate) fn ensure(records: &Records, queue: &Queue) -> Result<(), LedgerError
 }
 
 fn identity(records: &Records) -> Result<(i64, i64), LedgerError> {
-    let sql = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version";
     records.run("reading the schema version", |connection| {
-        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get(0));
+        Ok((number("PRAGMA application_id")?, number("PRAGMA user_version")?))
     })
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use zerobridge_proto::Mac;
 
 use crate::address::{family, from_key, key};
@@ -144,12 +144,6 @@ impl Transaction<'_> {
         }
         Ok(over.len())
     }
-}
-
-/// Whether an address is set aside.
-pub(crate) fn has(connection: &Connection, network: &str, address: IpAddr) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM set_aside WHERE network = ?1 AND family = ?2 AND key = ?3)";
-    connection.query_row(sql, params![network, family(address), key(address)], |row| row.get(0))
 }
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Result<SetAside, LedgerError>> {

@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use zerobridge_kernel::{
-    IfIndex, Link, Netns, NetnsError, RtnlError, RtnlSocket, Sysfs, SysfsError, VfAdmin, VfPosition,
-    VlanTrunk,
+    AnnounceError, IfIndex, Link, Netns, NetnsError, RtnlError, RtnlSocket, Sysfs, SysfsError, VfAdmin,
+    VfPosition, VlanTrunk, announce,
 };
 use zerobridge_proto::PciAddress;
 
@@ -228,24 +229,36 @@ impl VfAccess {
         Ok(link.is_some_and(|link| link.parent.as_deref() != Some(&address)))
     }
 
-    /// Waits until the netdev has a carrier. `false` when it has none by `deadline`.
+    /// Waits until the netdev has a carrier, and returns it. `None` when it has none by `deadline`.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn wait_for_carrier(&mut self, deadline: Instant) -> Result<bool, AttachmentError> {
+    pub fn wait_for_carrier(&mut self, deadline: Instant) -> Result<Option<Link>, AttachmentError> {
         let device = self.device;
         let mut pause = Duration::from_millis(1);
         loop {
             let (rtnl, index) = self.side()?;
             let link = rtnl.link_by_index(index).map_err(AttachmentError::rtnl(device))?;
-            if link.ok_or(AttachmentError::LinkLost { device })?.carrier {
-                return Ok(true);
+            let link = link.ok_or(AttachmentError::LinkLost { device })?;
+            if link.carrier {
+                return Ok(Some(link));
             }
             if Instant::now() + pause > deadline {
-                return Ok(false);
+                return Ok(None);
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Tells the neighbours of `link`, the device's in the pod, that the addresses are there now.
+    ///
+    /// # Errors
+    /// [`AnnounceError`].
+    pub fn announce(&mut self, link: &Link, addresses: &[IpNet]) -> Result<(), AnnounceError> {
+        match &mut self.sandbox {
+            Some(SandboxAccess { netns, rtnl }) => announce(netns, rtnl, link, addresses),
+            None => Ok(()),
         }
     }
 

@@ -25,6 +25,10 @@ fn bytes(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
+fn advertisement_frame(mac: Mac, address: Ipv6Addr) -> Vec<u8> {
+    to_group(mac, address, ALL_NODES, neighbour_advertisement(mac, address))
+}
+
 /// A frame of neighbour discovery with its checksum made right again after a change.
 fn changed(mut frame: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut frame);
@@ -66,7 +70,7 @@ fn a_neighbour_probe_is_what_the_rfc_draws() {
 
 #[test]
 fn a_neighbour_advertisement_sums_to_all_ones_and_is_a_claim() {
-    let frame = neighbour_advertisement(mac(0), v6("fd00:1::2"));
+    let frame = advertisement_frame(mac(0), v6("fd00:1::2"));
     assert_eq!(frame.len(), 14 + 40 + 32);
     // A receiver sums the message with its checksum in place and must get all ones, whose complement is zero.
     assert_eq!(checksum(v6("fd00:1::2"), ALL_NODES, &frame[54..]), 0);
@@ -83,7 +87,7 @@ fn whoever_sends_arp_from_an_address_claims_it() {
 
 #[test]
 fn an_advertisement_without_its_option_is_the_frames_senders() {
-    let without = changed(neighbour_advertisement(mac(3), v6("fd00:1::2")), |frame| frame.truncate(78));
+    let without = changed(advertisement_frame(mac(3), v6("fd00:1::2")), |frame| frame.truncate(78));
     assert_eq!(read(&without), Some(Heard::Claim { address: ip("fd00:1::2"), mac: mac(3) }));
 }
 
@@ -98,7 +102,7 @@ fn an_unknown_option_is_passed_over() {
 #[test]
 fn what_a_receiver_must_discard_says_nothing() {
     let answer = bytes(ARP_ANSWER);
-    let advertisement = || neighbour_advertisement(mac(0), v6("fd00:1::2"));
+    let advertisement = || advertisement_frame(mac(0), v6("fd00:1::2"));
     let probe = || neighbour_solicitation(mac(0), Ipv6Addr::UNSPECIFIED, v6("fd00:1::2"));
     assert!(read(&answer).is_some() && read(&advertisement()).is_some() && read(&probe()).is_some());
     let arp = |at: usize, value: u8| {
@@ -142,7 +146,7 @@ fn what_a_receiver_must_discard_says_nothing() {
 
 #[test]
 fn a_frame_cut_anywhere_is_read_or_not_and_never_a_panic() {
-    for frame in [bytes(ARP_ANSWER), neighbour_advertisement(mac(0), v6("fd00:1::2"))] {
+    for frame in [bytes(ARP_ANSWER), advertisement_frame(mac(0), v6("fd00:1::2"))] {
         for length in 0..frame.len() {
             assert_eq!(read(&frame[..length]), None, "{length}");
         }

@@ -6,6 +6,7 @@
 mod address;
 mod host;
 mod link;
+mod neighbour;
 #[cfg(any(test, feature = "testing"))]
 mod reading;
 mod route;
