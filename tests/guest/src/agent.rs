@@ -10,6 +10,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
@@ -18,6 +19,13 @@ use zerobridge_lab_guest::{Answer, Call, PORT_NAME, Program, Reply, Request, Sta
 use crate::process;
 
 const PORTS: &str = "/sys/class/virtio-ports";
+
+/// A read of a file on 9p ends in ENODATA when somebody appends to it meanwhile (netfs: fewer bytes came than the size that
+/// it had asked for a moment before). The next one sees the new size.
+const GROWS: Option<i32> = Some(Errno::ENODATA as i32);
+/// How often such a read is repeated, and the pause before.
+const READS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the agent cannot serve.
 #[derive(Debug, Error)]
@@ -102,7 +110,7 @@ impl Agent {
                 write(Path::new(&path), &content).map_err(|error| named(&error, &path))?;
                 Ok(Answer::Done)
             }
-            Request::Read { path } => match fs::read_to_string(&path) {
+            Request::Read { path } => match while_it_grows(|| fs::read_to_string(&path)) {
                 Ok(content) => Ok(Answer::Content(Some(content))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Answer::Content(None)),
                 Err(error) => Err(named(&error, &path)),
@@ -155,6 +163,16 @@ fn write(path: &Path, content: &str) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
+fn while_it_grows<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..READS {
+        match read() {
+            Err(error) if error.raw_os_error() == GROWS => thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    read()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +220,22 @@ mod tests {
         );
         assert_eq!(ask(&mut agent, Request::Read { path }), Ok(Answer::Content(Some(content))));
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_read_again_and_nothing_else_is() {
+        let mut reads = 0;
+        let mut answer = |errors: u32, errno: Errno| {
+            reads = 0;
+            let read = || {
+                reads += 1;
+                if reads > errors { Ok("content") } else { Err(io::Error::from(errno)) }
+            };
+            (while_it_grows(read).map_err(|error| error.raw_os_error()), reads)
+        };
+        assert_eq!(answer(2, Errno::ENODATA), (Ok("content"), 3));
+        assert_eq!(answer(READS, Errno::ENODATA), (Err(GROWS), READS));
+        assert_eq!(answer(1, Errno::EIO), (Err(Some(Errno::EIO as i32)), 1));
     }
 
     #[test]
