@@ -67,7 +67,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let mut agents = JoinSet::new();
     for node in &nodes {
-        agents.spawn(node.agent().run_alone(ApiAccess::Kubeconfig(plane.kubeconfig()?)));
+        agents.spawn(node.agent().run_alone(ApiAccess::Kubeconfig(plane.daemon_kubeconfig()?)));
     }
     while plane.blocks("gold").await?.len() < nodes.len() {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -7,18 +7,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Request;
 use kube::{Api, Client, Config, CustomResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use zerobridge_blocks::{IPBlock, IPPool, IPPoolSpec};
 use zerobridge_lab::{Cache, CacheError, PrepareError, Progress, control_plane};
 
-/// What both users of the token file know.
+/// What those of the token file know who may do anything.
 const TOKEN: &str = "zerobridge-test";
+/// What the daemons know, whose user is the service account of `manifests/rbac.yaml`.
+const DAEMON_TOKEN: &str = "zerobridge-daemon";
+const DAEMON: &str = "system:serviceaccount:kube-system:zerobridge";
+/// What that account may do.
+const RBAC: &str = include_str!("../../../manifests/rbac.yaml");
 /// The API server takes some seconds with a processor of its own.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +56,12 @@ pub enum ControlPlaneError {
     /// The API server refused something.
     #[error("the API server refused a request")]
     Refused(#[source] Box<kube::Error>),
+    /// `manifests/rbac.yaml` cannot be read.
+    #[error("manifests/rbac.yaml: {reason}")]
+    Rbac {
+        /// Why.
+        reason: String,
+    },
     /// The kubeconfig that was just written is of no use.
     #[error("the kubeconfig cannot be used")]
     Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
@@ -87,8 +99,8 @@ impl ControlPlane {
             ("--log-level", "warn".to_owned()),
         ];
         let etcd = spawn(&programs.join("etcd"), folder.path(), &arguments, &["--unsafe-no-fsync"])?;
-        let token = format!("{TOKEN},test,test,system:masters\n");
-        fs::write(folder.path().join("tokens"), token).map_err(io_error("write the token file"))?;
+        let tokens = format!("{TOKEN},test,test,system:masters\n{DAEMON_TOKEN},{DAEMON},daemon\n");
+        fs::write(folder.path().join("tokens"), tokens).map_err(io_error("write the token file"))?;
         let mut new = Self { programs, folder, etcd, etcd_port, api_server: None, port };
         new.start_api_server().await?;
         new.define().await?;
@@ -143,14 +155,26 @@ impl ControlPlane {
     /// # Errors
     /// The file cannot be written.
     pub fn kubeconfig(&self) -> Result<PathBuf, ControlPlaneError> {
-        let path = self.folder.path().join("kubeconfig");
+        self.kubeconfig_with("kubeconfig", TOKEN)
+    }
+
+    /// As [`kubeconfig`](Self::kubeconfig), for one who may do what `manifests/rbac.yaml` says and nothing else.
+    ///
+    /// # Errors
+    /// As [`kubeconfig`](Self::kubeconfig).
+    pub fn daemon_kubeconfig(&self) -> Result<PathBuf, ControlPlaneError> {
+        self.kubeconfig_with("daemon-kubeconfig", DAEMON_TOKEN)
+    }
+
+    fn kubeconfig_with(&self, name: &str, token: &str) -> Result<PathBuf, ControlPlaneError> {
+        let path = self.folder.path().join(name);
         let authority = self.folder.path().join("certificates/apiserver.crt");
         let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {
                 "server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": authority,
             }}],
-            "users": [{"name": "u", "user": {"token": TOKEN}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
         });
         fs::write(&path, text.to_string()).map_err(io_error("write the kubeconfig"))?;
@@ -217,6 +241,23 @@ impl ControlPlane {
         for definition in [IPPool::crd(), IPBlock::crd()] {
             definitions.create(&PostParams::default(), &definition).await.map_err(refused)?;
         }
+        for document in serde_saphyr::from_multiple::<Value>(RBAC).map_err(faulty)? {
+            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+            let parameters = PostParams::default();
+            match kind.as_str() {
+                // An account is a name to the API server: the binding holds without it.
+                "ServiceAccount" => {}
+                "ClusterRole" => {
+                    let role: ClusterRole = serde_json::from_value(document).map_err(faulty)?;
+                    Api::all(client.clone()).create(&parameters, &role).await.map_err(refused)?;
+                }
+                "ClusterRoleBinding" => {
+                    let binding: ClusterRoleBinding = serde_json::from_value(document).map_err(faulty)?;
+                    Api::all(client.clone()).create(&parameters, &binding).await.map_err(refused)?;
+                }
+                _ => return Err(faulty(format!("a {kind}, which nobody expects there"))),
+            }
+        }
         let started = Instant::now();
         let (pools, blocks) = (Api::<IPPool>::all(client.clone()), Api::<IPBlock>::all(client));
         let one = ListParams::default().limit(1);
@@ -247,6 +288,10 @@ impl Drop for ControlPlane {
         self.stop_api_server();
         end(&mut self.etcd);
     }
+}
+
+fn faulty(reason: impl ToString) -> ControlPlaneError {
+    ControlPlaneError::Rbac { reason: reason.to_string() }
 }
 
 fn end(process: &mut Child) {
