@@ -85,6 +85,15 @@ impl Records {
         })
     }
 
+    /// All pools, by name.
+    ///
+    /// # Errors
+    /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
+    pub fn pools(&self) -> Result<Vec<PoolRecord>, LedgerError> {
+        let sql = "SELECT pool, spec, network FROM pools ORDER BY pool";
+        self.rows("reading pools", sql, [], |row| read_pool(row).map(Ok))
+    }
+
     /// The blocks of a pool, by address.
     ///
     /// # Errors

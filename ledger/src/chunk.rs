@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::LedgerError;
 use crate::address::{family, key, low_bits, with_low_bits};
 use crate::records::Records;
+use crate::{LedgerError, Transaction};
 
 const WORDS: usize = 64;
 const BYTES: usize = WORDS * 8;
@@ -106,6 +106,17 @@ impl Records {
     /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
     pub fn chunk(&self, network: &str, address: IpAddr) -> Result<Chunk, LedgerError> {
         self.run("reading a chunk", |connection| read(connection, network, address))
+    }
+}
+
+impl Transaction<'_> {
+    /// Says in the bitmap that an address is taken, or free: for repairing what [`Records::audit`] finds. Everything else
+    /// that changes addresses sees to the bitmap itself.
+    ///
+    /// # Errors
+    /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
+    pub fn set_mark(&mut self, network: &str, address: IpAddr, taken: bool) -> Result<(), LedgerError> {
+        self.write("mending a chunk", |connection| mark(connection, network, address, taken).map(drop))
     }
 }
 

@@ -268,6 +268,26 @@ impl Transaction<'_> {
         Ok(leases)
     }
 
+    /// Ends the lease of one address, which rests from `now` on. Returns the lease; an address without one is no error.
+    ///
+    /// # Errors
+    /// [`LedgerError::Storage`]; [`LedgerError::UnreadableRow`].
+    pub fn release_address(
+        &mut self,
+        network: &str,
+        address: IpAddr,
+        now: UnixSeconds,
+    ) -> Result<Option<Lease>, LedgerError> {
+        let Some(lease) = self.lease_at(network, address)? else {
+            return Ok(None);
+        };
+        let sql = "UPDATE leases SET released_at = ?4 WHERE network = ?1 AND family = ?2 AND key = ?3";
+        self.write("releasing an address", |connection| {
+            connection.execute(sql, params![network, family(address), key(address), now.0])
+        })?;
+        Ok(Some(lease))
+    }
+
     /// Takes an address out of the ledger, leased or resting, so that it is free at once. Returns what was there.
     ///
     /// # Errors

@@ -88,10 +88,7 @@ impl Salvage {
         let new = scratch.join("new");
         let ledger = Ledger::open(&new)?;
         let tables = copy_rows(&old.join(FILE), &ledger)?;
-        let known = ledger.run("reading the number of transactions", |connection| {
-            connection.query_row("SELECT commits FROM progress", [], |row| row.get::<_, i64>(0))
-        })?;
-        let commits = known.max(turn.commits().unwrap_or(0)) + 1;
+        let commits = ledger.sequence()?.max(turn.commits().unwrap_or(0)) + 1;
         ledger.run("writing the number of transactions", |connection| {
             connection.execute("UPDATE progress SET commits = ?1", [commits])
         })?;
@@ -107,9 +104,7 @@ impl Salvage {
     /// [`LedgerError::Open`] with the file that could not be written or moved.
     pub fn install(self, aside: &Path) -> Result<(), LedgerError> {
         let Self { ledger, directory, turn, .. } = self;
-        let commits = ledger.run("reading the number of transactions", |connection| {
-            connection.query_row("SELECT commits FROM progress", [], |row| row.get::<_, i64>(0))
-        })?;
+        let commits = ledger.sequence()?;
         let made = ledger.path().to_owned();
         ledger.fold_and_close()?;
         let [target, new, rebuilt] = [FILE, NEW, REBUILT].map(|name| directory.join(name));

@@ -35,6 +35,18 @@ enum State {
     Committed,
 }
 
+impl Records {
+    /// How many transactions have changed something.
+    ///
+    /// # Errors
+    /// [`LedgerError::Storage`], [`LedgerError::Corrupt`].
+    pub fn sequence(&self) -> Result<i64, LedgerError> {
+        self.run("reading the number of transactions", |connection| {
+            connection.query_row("SELECT commits FROM progress", [], |row| row.get(0))
+        })
+    }
+}
+
 impl<'a> Transaction<'a> {
     pub(crate) fn begin(records: &'a Records, turn: Turn) -> Result<Self, LedgerError> {
         let (commits, changes) = records.run("beginning a transaction", |connection| {

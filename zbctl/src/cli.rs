@@ -34,6 +34,10 @@ pub(crate) enum Command {
 pub(crate) enum IpamCommand {
     /// Takes over the addresses that host-local has given out
     Adopt(AdoptArguments),
+    /// Compares the ledger with the addresses that interfaces have, and with the API server's objects
+    Audit(AuditArguments),
+    /// Puts right what a report of an audit names, where it is still so
+    Repair(RepairArguments),
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -56,6 +60,53 @@ pub(crate) struct AdoptArguments {
     /// Where the ledger is
     #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
     pub(crate) state_dir: PathBuf,
+    /// Where procfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuditArguments {
+    /// Write a report in JSON, for `zbctl ipam repair`
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) evidence: EvidenceArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RepairArguments {
+    /// What `zbctl ipam audit --json` wrote, perhaps with fewer faults in it; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_report: PathBuf,
+    /// Do it; without, it is only said what would be done
+    #[arg(long)]
+    pub(crate) apply: bool,
+    #[command(flatten)]
+    pub(crate) evidence: EvidenceArguments,
+}
+
+/// What the ledger is compared with.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EvidenceArguments {
+    /// A network to which addresses may belong that nothing else tells the network of; may be repeated
+    #[arg(long = "network", value_name = "NAME")]
+    pub(crate) networks: Vec<String>,
+    /// What `kubectl get ipblocks -o json` writes, to compare blocks of cluster-wide pools; - is standard input
+    #[arg(long, value_name = "FILE", requires = "node")]
+    pub(crate) ip_blocks: Option<PathBuf>,
+    /// The name of this node's Node object
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Where the ledger is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
+    pub(crate) state_dir: PathBuf,
+    /// Where the runtime has its network namespaces
+    #[arg(long, value_name = "DIR", default_value = "/run/netns")]
+    pub(crate) netns_dir: PathBuf,
+    /// Where the runtime keeps the results of its CNI calls
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+    pub(crate) cni_cache: PathBuf,
     /// Where procfs is mounted
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub(crate) procfs: PathBuf,

@@ -1,4 +1,5 @@
 //! `zbctl ipam`: address leases.
 
 pub(crate) mod adopt;
+pub(crate) mod audit;
 mod host_local;

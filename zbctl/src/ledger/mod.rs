@@ -1,6 +1,6 @@
 //! `zbctl ledger`: the ledger's files.
 
-mod cached;
-mod living;
-mod plan;
+pub(crate) mod cached;
+pub(crate) mod living;
+pub(crate) mod plan;
 pub(crate) mod rebuild;
