@@ -23,6 +23,7 @@ mod plan;
 mod pool;
 mod silence;
 mod steward;
+mod turn;
 
 pub use crd::{
     FINALIZER, Holder, IPBlock, IPBlockSpec, IPBlockStatus, IPPool, IPPoolSpec, IPPoolStatus, PoolRoute,
@@ -32,3 +33,4 @@ pub use plan::{Action, Claim, Held, Situation, plan};
 pub use pool::Pool;
 pub use silence::Silence;
 pub use steward::{Answer, BlockLedger, Next, Request, Steward, Timing};
+pub use turn::turn_of;

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 use zerobridge_ipam::{ClusterPool, PoolError};
 
+use crate::turn::hash;
+
 /// Addresses in a block unless the pool says otherwise: what a node of 110 pods, the kubelet's default, takes two of.
 pub(crate) const DEFAULT_BLOCK_SIZE: u32 = 64;
 /// A ledger's chunk, the most that it looks through at once.
@@ -142,7 +144,7 @@ impl Pool {
     /// of two, so every block comes once.
     pub fn order_for(&self, node: &str) -> impl Iterator<Item = u32> + use<> {
         let blocks = self.blocks();
-        let hash = fnv(&[self.name.as_bytes(), b"/", node.as_bytes()]);
+        let hash = hash(&[self.name.as_bytes(), b"/", node.as_bytes()]);
         let [start, stride] = [hash, hash >> 32].map(|part| u32::try_from(part & 0xffff_ffff).unwrap_or(0));
         let stride = stride | 1;
         (0..blocks).map(move |step| start.wrapping_add(step.wrapping_mul(stride)) & (blocks - 1))
@@ -151,16 +153,6 @@ impl Pool {
 
 fn power(bits: u8) -> u32 {
     1 << bits.min(MOST_BLOCKS_BITS)
-}
-
-/// FNV-1a, finished by a multiplication that carries what differs at the end into the upper half: the same in every
-/// version of this program, unlike the standard library's.
-fn fnv(parts: &[&[u8]]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.iter());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (hash ^ hash >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn number(spec: &Value, key: &str) -> Result<Option<u32>, PoolError> {

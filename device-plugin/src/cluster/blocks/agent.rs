@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
-use zerobridge_blocks::{BlockLedger as _, Claim, Held, IPBlock, IPPool, Next, Pool, Steward, Timing};
+use zerobridge_blocks::{
+    BlockLedger as _, Claim, Held, IPBlock, IPPool, Next, Pool, Steward, Timing, turn_of,
+};
 use zerobridge_ledger::LedgerError;
 use zerobridge_proto::chain;
 
@@ -78,7 +80,6 @@ impl PoolAgent {
         events: &EventSink,
     ) -> Self {
         let reporter = Reporter::new(Arc::clone(server), settings.node.clone());
-        let spread = settings.node.bytes().fold(5_u64, |hash, byte| hash.wrapping_mul(33) ^ u64::from(byte));
         Self {
             name: name.to_owned(),
             state_dir: settings.state_dir.clone(),
@@ -94,7 +95,7 @@ impl PoolAgent {
             desk: None,
             starved: false,
             // Not all nodes of a cluster that has just been started at the same moment.
-            beat_due: BEAT / 2 + Duration::from_secs(spread % (BEAT.as_secs() / 2)),
+            beat_due: BEAT / 2 + turn_of(&settings.node, "beat", BEAT / 2),
             ledger_replaced: false,
         }
     }

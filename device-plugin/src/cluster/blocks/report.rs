@@ -12,7 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 use tracing::{debug, info, warn};
-use zerobridge_blocks::{FINALIZER, Forecast, IPBlock, IPPool, IPPoolStatus, Pool, Silence};
+use zerobridge_blocks::{FINALIZER, Forecast, IPBlock, IPPool, IPPoolStatus, Pool, Silence, turn_of};
 use zerobridge_proto::chain;
 
 use super::requests::claim;
@@ -21,7 +21,7 @@ use crate::cluster::api::{ApiError, ApiServer};
 /// How often a pool's status is written.
 const PERIOD: Duration = Duration::from_secs(60);
 /// How long a reporter is waited for before another takes its place, and how far apart the others try.
-const ABSENCE: (Duration, u64) = (Duration::from_secs(150), 90);
+const ABSENCE: (Duration, Duration) = (Duration::from_secs(150), Duration::from_secs(90));
 /// How long a node that is no longer in the cluster must also have been silent before its blocks are free.
 const REMOVED_AFTER: Duration = Duration::from_secs(3600);
 /// A pool with fewer free blocks than one in this many is scarce.
@@ -61,9 +61,7 @@ impl Reporter {
         if *reporter == self.node {
             return Some(*since + PERIOD);
         }
-        let spread =
-            self.node.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-        let turn = Duration::from_secs(spread % ABSENCE.1);
+        let turn = turn_of(&self.node, "report", ABSENCE.1);
         // Of a new pool something is told soon.
         Some(*since + if *sequence == 0 { turn / 10 } else { ABSENCE.0 + turn })
     }
