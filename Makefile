@@ -58,9 +58,12 @@ lint: $(DENY) ## formatting, clippy, dependencies and their licences
 	$(DENY) --workspace --log-level warn check bans licenses sources
 
 .PHONY: bench
-bench: build lab ## figures: sizes, starts, the ledger, scans of 1,024 VFs, the daemon's memory and time, and in the lab
+bench: build lab ## figures: sizes, starts, the ledger, addresses, scans of 1,024 VFs, the daemon's memory and time, and in the lab
 	ZEROBRIDGE_BIN_DIR=$(CURDIR)/target/$(TARGET)/release cargo bench --quiet -p zerobridge-cni-sriov --bench start
 	cargo bench --quiet -p zerobridge-ledger --bench process
+	ZEROBRIDGE_BIN_DIR=$(CURDIR)/target/$(TARGET)/release \
+		ZEROBRIDGE_REFERENCE_DIR=$$(cargo run --quiet -p zerobridge-lab -- reference) \
+		cargo bench --quiet -p zerobridge-ipam --bench leases
 	cargo bench --quiet -p zerobridge-kernel --features testing --bench scan
 	cargo bench --quiet -p zerobridge-device-plugin --bench allocate
 	ZEROBRIDGE_BIN_DIR=$(CURDIR)/target/$(TARGET)/release cargo bench --quiet -p zerobridge-device-plugin --bench daemon

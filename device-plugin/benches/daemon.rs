@@ -4,6 +4,9 @@
 //! `make bench` builds the static programs and names their folder in `ZEROBRIDGE_BIN_DIR`; without it, the program that
 //! Cargo built for this bench is measured. The machine is a tree of files, of which the kernel reports no events: so the
 //! daemon is told to look every 250 ms for the last figure only, which therefore holds half of that on average.
+//!
+//! With `ZEROBRIDGE_KUBECONFIG`, the daemon also talks to that API server, where a node `n1` need not be: what that costs in
+//! memory. `cargo run -p zerobridge-cluster --example serve` is such a server.
 
 use std::fs;
 use std::path::Path;
@@ -31,6 +34,9 @@ const CHANGES: usize = 20;
 const REGISTER_LIMIT: Duration = Duration::from_secs(30);
 /// `sysconf(_SC_CLK_TCK)` on every Linux of today: the unit of `/proc/PID/stat`.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Names a kubeconfig.
+const KUBECONFIG: &str = "ZEROBRIDGE_KUBECONFIG";
 
 const CONFIG: &str = r#"{"pools": [{"resourceName": "vf", "selectors": {"any": true}}]}"#;
 
@@ -156,6 +162,9 @@ impl Daemon {
             ("--run-dir", "run"),
         ] {
             command.arg(flag).arg(root.join(name));
+        }
+        if let Some(kubeconfig) = std::env::var_os(KUBECONFIG) {
+            command.arg("--kubeconfig").arg(kubeconfig).args(["--node-name", "n1"]);
         }
         command.args(["--rescan", rescan, "--log-level", "off"]).stdin(Stdio::null());
         Ok(Self(command.spawn()?))

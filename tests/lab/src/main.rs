@@ -23,6 +23,8 @@ struct Arguments {
 enum Action {
     /// Install, fetch and build everything that a VM needs, and keep it in the cache.
     Prepare,
+    /// Print the folder of the CNI reference plugins, for benches on the host.
+    Reference,
     /// Show a pod's first interface from the card to the ping, each step by live commands; takes a minute or two.
     Demo,
     /// Measure the daemon on a node with eight VFs, at rest and when a VF changes; takes two to three minutes.
@@ -59,10 +61,13 @@ fn main() -> ExitCode {
 }
 
 fn act(action: &Action) -> Result<(), Box<dyn Error>> {
-    let progress = Progress::to(io::stdout());
+    // What is printed is for a script.
+    let is_for_people = !matches!(action, Action::Reference);
+    let progress = if is_for_people { Progress::to(io::stdout()) } else { Progress::to(io::sink()) };
     let prepared = ready(&progress)?;
     match action {
         Action::Prepare => Ok(()),
+        Action::Reference => Ok(writeln!(io::stdout(), "{}", prepared.cni_plugins.display())?),
         Action::Demo => {
             let mut lab = boot(&prepared, &progress)?;
             let mut out = io::stdout();
