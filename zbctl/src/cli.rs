@@ -89,15 +89,22 @@ pub(crate) struct RepairArguments {
 /// What the ledger is compared with.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EvidenceArguments {
-    /// A network to which addresses may belong that nothing else tells the network of; may be repeated
-    #[arg(long = "network", value_name = "NAME")]
-    pub(crate) networks: Vec<String>,
+    #[command(flatten)]
+    pub(crate) survey: SurveyArguments,
     /// What `kubectl get ipblocks -o json` writes, to compare blocks of cluster-wide pools; - is standard input
     #[arg(long, value_name = "FILE", requires = "node")]
     pub(crate) ip_blocks: Option<PathBuf>,
     /// The name of this node's Node object
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<String>,
+}
+
+/// Where the ledger is, and what tells which addresses are in use.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SurveyArguments {
+    /// A network to which addresses may belong that nothing else tells the network of; may be repeated
+    #[arg(long = "network", value_name = "NAME")]
+    pub(crate) networks: Vec<String>,
     /// Where the ledger is
     #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
     pub(crate) state_dir: PathBuf,
@@ -117,24 +124,11 @@ pub(crate) struct RebuildArguments {
     /// Also when some namespace cannot be looked into, so that the addresses in it are not known
     #[arg(long)]
     pub(crate) despite_unseen: bool,
-    /// A network to which addresses may belong that nothing else tells the network of; may be repeated
-    #[arg(long = "network", value_name = "NAME")]
-    pub(crate) networks: Vec<String>,
+    #[command(flatten)]
+    pub(crate) survey: SurveyArguments,
     /// Do it; without, it is only said what would be done
     #[arg(long)]
     pub(crate) apply: bool,
-    /// Where the ledger is
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
-    pub(crate) state_dir: PathBuf,
-    /// Where the runtime has its network namespaces
-    #[arg(long, value_name = "DIR", default_value = "/run/netns")]
-    pub(crate) netns_dir: PathBuf,
-    /// Where the runtime keeps the results of its CNI calls
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
-    pub(crate) cni_cache: PathBuf,
-    /// Where procfs is mounted
-    #[arg(long, value_name = "DIR", default_value = "/proc")]
-    pub(crate) procfs: PathBuf,
 }
 
 #[derive(Clone, Debug, Subcommand)]

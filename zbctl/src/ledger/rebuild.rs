@@ -34,17 +34,18 @@ pub(crate) fn run(arguments: &RebuildArguments, out: &mut impl Write) -> Result<
     let temporary = std::env::temp_dir();
     let scratch = tempfile::tempdir_in(&temporary);
     let scratch = scratch.map_err(|source| RebuildError::Scratch { path: temporary, source })?;
-    let mut salvage = Salvage::read(&arguments.state_dir, scratch.path()).map_err(RebuildError::from)?;
+    let mut salvage =
+        Salvage::read(&arguments.survey.state_dir, scratch.path()).map_err(RebuildError::from)?;
     // Now that nobody leases, so that no address comes between the two looks.
     let (living, unseen) =
-        living::survey(&arguments.netns_dir, &arguments.procfs).map_err(RebuildError::from)?;
-    let (cached, unread) = cached::read(&arguments.cni_cache);
-    let boot_id = boot_id(&arguments.procfs).map_err(RebuildError::from)?;
+        living::survey(&arguments.survey.netns_dir, &arguments.survey.procfs).map_err(RebuildError::from)?;
+    let (cached, unread) = cached::read(&arguments.survey.cni_cache);
+    let boot_id = boot_id(&arguments.survey.procfs).map_err(RebuildError::from)?;
     let now = UnixSeconds::from(SystemTime::now());
 
     let read = |salvage: &Salvage| Ok((salvage.ledger.attachments()?, salvage.ledger.leases()?));
     let (attachments, leases) = read(&salvage).map_err(RebuildError::Ledger)?;
-    let networks = &arguments.networks;
+    let networks = &arguments.survey.networks;
     let known = Known {
         attachments: &attachments,
         leases: &leases,
@@ -71,7 +72,7 @@ pub(crate) fn run(arguments: &RebuildArguments, out: &mut impl Write) -> Result<
         writeln!(out, "nothing was changed; --apply puts the new ledger into the place of the old one")?;
         return Ok(Finding::Fine);
     }
-    let aside = arguments.state_dir.join(format!("ledger-replaced-{}", now.0));
+    let aside = arguments.survey.state_dir.join(format!("ledger-replaced-{}", now.0));
     let apply = || {
         complete(&mut salvage, &plan)?;
         salvage.install(&aside)

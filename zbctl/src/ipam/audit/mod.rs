@@ -67,7 +67,7 @@ pub(crate) enum AuditError {
 }
 
 pub(crate) fn run(arguments: &AuditArguments, out: &mut impl Write) -> Result<Finding, Failure> {
-    let mut ledger = open(&arguments.evidence.state_dir)?;
+    let mut ledger = open(&arguments.evidence.survey.state_dir)?;
     let transaction = ledger.begin().map_err(AuditError::from)?;
     let (boot_id, faults) = look(&arguments.evidence, &transaction)?;
     let sequence = transaction.sequence().map_err(AuditError::from)?;
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &AuditArguments, out: &mut impl Write) -> Result<Fi
 pub(crate) fn repair(arguments: &RepairArguments, out: &mut impl Write) -> Result<Finding, Failure> {
     let text = read(&arguments.from_report)?;
     let report: Report = parse(&arguments.from_report, "`zbctl ipam audit --json`", &text)?;
-    let mut ledger = open(&arguments.evidence.state_dir)?;
+    let mut ledger = open(&arguments.evidence.survey.state_dir)?;
     let mut transaction = ledger.begin().map_err(AuditError::from)?;
     let (boot_id, mut faults) = look(&arguments.evidence, &transaction)?;
     let sequence = transaction.sequence().map_err(AuditError::from)?;
@@ -158,10 +158,11 @@ fn look(
     arguments: &EvidenceArguments,
     transaction: &Transaction<'_>,
 ) -> Result<(String, BTreeMap<Fault, Option<Mend>>), AuditError> {
-    let (living, mut unseen): (Vec<Living>, _) = living::survey(&arguments.netns_dir, &arguments.procfs)?;
-    let (cached, unread): (Vec<Cached>, _) = cached::read(&arguments.cni_cache);
+    let (living, mut unseen): (Vec<Living>, _) =
+        living::survey(&arguments.survey.netns_dir, &arguments.survey.procfs)?;
+    let (cached, unread): (Vec<Cached>, _) = cached::read(&arguments.survey.cni_cache);
     unseen.extend(unread);
-    let boot_id = boot_id(&arguments.procfs)?;
+    let boot_id = boot_id(&arguments.survey.procfs)?;
     let objects = match &arguments.ip_blocks {
         Some(path) => Some(parse::<Objects>(path, "`kubectl get ipblocks -o json`", &read(path)?)?.items),
         None => None,
@@ -170,7 +171,7 @@ fn look(
         living: &living,
         unseen: &unseen,
         cached: &cached,
-        networks: &arguments.networks,
+        networks: &arguments.survey.networks,
         blocks: arguments.node.as_deref().zip(objects.as_deref()),
         boot_id: &boot_id,
         now: SystemTime::now().into(),

@@ -2,9 +2,11 @@ use std::fs;
 
 use serde_json::json;
 use zerobridge_kernel::testing::TestNetns;
-use zerobridge_ledger::{Block, Lease, Owner};
+use zerobridge_ledger::{Block, Lease};
 
 use super::*;
+use crate::cli::SurveyArguments;
+use crate::ledger::fixture::lease;
 
 const MAC: &str = "02:00:00:00:00:77";
 const BOOT: &str = "this";
@@ -13,21 +15,6 @@ const BOOT: &str = "this";
 struct World {
     folder: tempfile::TempDir,
     _pod: TestNetns,
-}
-
-fn lease(number: u32, boot_id: &str, created_at: i64) -> Lease {
-    Lease {
-        network: "blue".to_owned(),
-        address: std::net::Ipv4Addr::from_bits(0x0a4d_0000 + number).into(),
-        owner: Owner { container_id: format!("c{number}"), ifname: "eth0".to_owned() },
-        pod: None,
-        device: None,
-        mac: None,
-        vlan: None,
-        rdma: None,
-        boot_id: boot_id.to_owned(),
-        created_at: UnixSeconds(created_at),
-    }
 }
 
 impl World {
@@ -57,15 +44,14 @@ impl World {
     }
 
     fn evidence(&self) -> EvidenceArguments {
-        EvidenceArguments {
+        let survey = SurveyArguments {
             networks: Vec::new(),
-            ip_blocks: None,
-            node: None,
             state_dir: self.at("state"),
             netns_dir: self.at("netns"),
             cni_cache: self.at("results"),
             procfs: self.at("proc"),
-        }
+        };
+        EvidenceArguments { survey, ip_blocks: None, node: None }
     }
 
     fn ledger(&self) -> Ledger {
@@ -222,7 +208,8 @@ fn blocks_are_compared_with_their_objects_and_leases_with_blocks() {
 #[test]
 fn where_there_is_no_ledger_none_is_made() {
     let world = World::new(&[]);
-    let evidence = EvidenceArguments { state_dir: world.at("nowhere"), ..world.evidence() };
+    let mut evidence = world.evidence();
+    evidence.survey.state_dir = world.at("nowhere");
     let error = run(&AuditArguments { json: false, evidence }, &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("nowhere") && !world.at("nowhere").exists(), "{error}");
 }

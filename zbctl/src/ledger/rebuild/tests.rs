@@ -1,9 +1,11 @@
 use std::fs;
 
 use zerobridge_kernel::testing::TestNetns;
-use zerobridge_ledger::{Lease, Ledger, Owner, SetAside};
+use zerobridge_ledger::{Lease, Ledger, SetAside};
 
 use super::*;
+use crate::cli::SurveyArguments;
+use crate::ledger::fixture;
 
 const MAC: &str = "02:00:00:00:00:77";
 
@@ -14,18 +16,7 @@ struct World {
 }
 
 fn lease(number: u32) -> Lease {
-    Lease {
-        network: "blue".to_owned(),
-        address: std::net::Ipv4Addr::from_bits(0x0a4d_0000 + number).into(),
-        owner: Owner { container_id: format!("c{number}"), ifname: "eth0".to_owned() },
-        pod: None,
-        device: None,
-        mac: None,
-        vlan: None,
-        rdma: None,
-        boot_id: "this".to_owned(),
-        created_at: UnixSeconds(1),
-    }
+    fixture::lease(number, "this", 1)
 }
 
 impl World {
@@ -62,15 +53,14 @@ impl World {
 
     fn arguments(&self) -> RebuildArguments {
         let at = |name: &str| self.folder.path().join(name);
-        RebuildArguments {
+        let survey = SurveyArguments {
             networks: Vec::new(),
-            apply: false,
-            despite_unseen: false,
             state_dir: self.state(),
             netns_dir: at("netns"),
             cni_cache: at("results"),
             procfs: at("proc"),
-        }
+        };
+        RebuildArguments { survey, apply: false, despite_unseen: false }
     }
 
     fn rebuild(&self, change: impl FnOnce(&mut RebuildArguments)) -> (Finding, String) {
@@ -160,7 +150,8 @@ fn a_namespace_that_cannot_be_looked_into_is_a_problem_unless_told_otherwise() {
 fn where_no_ledger_ever_was_that_is_said() {
     let world = World::new();
     let nowhere = world.folder.path().join("results");
-    let error =
-        run(&RebuildArguments { state_dir: nowhere, ..world.arguments() }, &mut Vec::new()).unwrap_err();
+    let mut arguments = world.arguments();
+    arguments.survey.state_dir = nowhere;
+    let error = run(&arguments, &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("ledger.db"), "{error}");
 }
