@@ -18,24 +18,17 @@ use nix::sys::socket::{
     sockopt,
 };
 use thiserror::Error;
+use tracing::debug;
 use zerobridge_proto::Mac;
 
 use crate::frame;
 use crate::netns::{Netns, NetnsError};
 use crate::packet::link_address;
-use crate::rtnl::{IfIndex, Link, RtnlError, RtnlSocket};
+use crate::rtnl::{IfIndex, Link, RtnlSocket};
 
 /// Why an address was not announced.
 #[derive(Debug, Error)]
 pub enum AnnounceError {
-    /// The kernel was asked to announce it, and refused.
-    #[error("cannot announce addresses of interface {interface}")]
-    Refused {
-        /// The interface.
-        interface: String,
-        /// Why.
-        source: RtnlError,
-    },
     /// The namespace could not be entered.
     #[error("cannot announce addresses of interface {interface}")]
     Namespace {
@@ -71,10 +64,13 @@ pub fn announce(
     link: &Link,
     addresses: &[IpNet],
 ) -> Result<(), AnnounceError> {
-    let Voices { kernel, arp, icmpv6 } = voices(addresses);
+    let Voices { kernel, mut arp, icmpv6 } = voices(addresses);
     for address in kernel {
-        rtnl.announce_ipv4(link.index, address)
-            .map_err(|source| AnnounceError::Refused { interface: link.name.clone(), source })?;
+        // All namespaces share one table of neighbours, which may be full.
+        if let Err(error) = rtnl.announce_ipv4(link.index, address) {
+            debug!(%error, "the kernel does not announce it; a packet socket does");
+            arp.push(address);
+        }
     }
     if arp.is_empty() && icmpv6.is_empty() {
         return Ok(());
@@ -150,19 +146,37 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    #[test]
-    fn neighbours_that_knew_another_holder_learn_the_new_one_of_each_address() {
+    /// A host whose `v0` leads to `net1` of a pod, which is up with an address of its own.
+    fn wire() -> (TestNetns, TestNetns) {
         let (host, pod) = (TestNetns::new(), TestNetns::new());
         host.ip(&format!("link add v0 type veth peer name net1 netns {}", pod.name()));
         for command in ["link set v0 up", "addr add 10.1.0.1/24 dev v0", "addr add fd00:1::1/64 dev v0 nodad"]
         {
             host.ip(command);
         }
-        let nets = nets(&["10.1.0.2/24", "10.1.0.3/24", "10.2.0.2/32", "fd00:1::2/64", "fd00:1::3/64"]);
-        let mut rtnl = RtnlSocket::open_in(pod.netns()).unwrap();
         for command in ["link set net1 address 02:00:00:00:01:00", "link set net1 up"] {
             pod.ip(command);
         }
+        (host, pod)
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_to_announce_is_sent_all_the_same() {
+        let (host, pod) = wire();
+        let link = RtnlSocket::open_in(pod.netns()).unwrap().link_by_name("net1").unwrap().unwrap();
+        host.ip("neigh add 10.1.0.2 dev v0 lladdr 02:00:00:00:00:01 nud stale");
+        // Of a namespace that has no such link.
+        let mut elsewhere = RtnlSocket::open_in(TestNetns::new().netns()).unwrap();
+        announce(pod.netns(), &mut elsewhere, &link, &nets(&["10.1.0.2/24"])).unwrap();
+        let entry = host.ip("neigh show 10.1.0.2 dev v0");
+        assert!(entry.contains("lladdr 02:00:00:00:01:00"), "{entry}");
+    }
+
+    #[test]
+    fn neighbours_that_knew_another_holder_learn_the_new_one_of_each_address() {
+        let (host, pod) = wire();
+        let nets = nets(&["10.1.0.2/24", "10.1.0.3/24", "10.2.0.2/32", "fd00:1::2/64", "fd00:1::3/64"]);
+        let mut rtnl = RtnlSocket::open_in(pod.netns()).unwrap();
         let link = rtnl.link_by_name("net1").unwrap().unwrap();
         for net in &nets {
             rtnl.add_address(link.index, *net).unwrap();
