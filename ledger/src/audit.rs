@@ -49,6 +49,9 @@ pub enum Discrepancy {
     },
 }
 
+/// The tables whose addresses the chunks mark as taken.
+pub(crate) const WITH_ADDRESSES: [&str; 2] = ["leases", "set_aside"];
+
 type Chunks = BTreeMap<(String, i64, IpAddr), Chunk>;
 
 impl Records {
@@ -61,7 +64,7 @@ impl Records {
     pub fn audit(&self) -> Result<Vec<Discrepancy>, LedgerError> {
         let mut found = self.damage()?;
         let mut expected = Chunks::new();
-        for table in ["leases", "set_aside"] {
+        for table in WITH_ADDRESSES {
             for (network, address, text) in self.addresses_in(table)? {
                 if text != address.to_string() {
                     let network = network.clone();
@@ -103,7 +106,10 @@ impl Records {
     }
 
     /// The network, the address and its text of each row.
-    fn addresses_in(&self, table: &'static str) -> Result<Vec<(String, IpAddr, String)>, LedgerError> {
+    pub(crate) fn addresses_in(
+        &self,
+        table: &'static str,
+    ) -> Result<Vec<(String, IpAddr, String)>, LedgerError> {
         let sql = format!("SELECT network, key, address FROM {table}");
         let rows = self.rows("reading addresses", &sql, [], |row| {
             Ok(Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, String>(2)?)))

@@ -231,6 +231,18 @@ impl Transaction<'_> {
         })
     }
 
+    /// Leases an address that somebody was found to use: that it rests, or was seen with a foreign host, is no longer true.
+    ///
+    /// # Errors
+    /// [`LedgerError::AddressHeld`] with the holder when it is leased; [`LedgerError::Storage`].
+    pub fn insert_lease_in_use(&mut self, lease: &Lease) -> Result<(), LedgerError> {
+        if self.lease_at(&lease.network, lease.address)?.is_none() {
+            self.free_address(&lease.network, lease.address)?;
+            self.readmit(&lease.network, lease.address)?;
+        }
+        self.insert_lease(lease)
+    }
+
     fn require_free(&self, network: &str, address: IpAddr) -> Result<(), LedgerError> {
         if let Some((holder, released_at)) = self.holder(network, address)? {
             let (network, resting) = (holder.network, released_at.is_some());
@@ -417,6 +429,18 @@ mod tests {
         assert_eq!(transaction.end_rest("blue", UnixSeconds(20), UnixSeconds(80), 9).unwrap(), 1);
         assert!(!transaction.chunk("blue", ip("10.0.0.9")).unwrap().is_taken(ip("10.0.0.9")));
         transaction.insert_lease(&lease("10.0.0.9", "c2")).unwrap();
+    }
+
+    #[test]
+    fn an_address_in_use_is_leased_though_it_rests_but_not_taken_from_who_has_it() {
+        let (_directory, mut ledger) = ledger_with(&[lease("10.0.0.9", "c1")]);
+        let mut transaction = ledger.begin().unwrap();
+        let error = transaction.insert_lease_in_use(&lease("10.0.0.9", "c2")).unwrap_err();
+        assert!(matches!(error, LedgerError::AddressHeld { resting: false, .. }), "{error}");
+        transaction.release_leases(&owner("c1"), None, UnixSeconds(20)).unwrap();
+        transaction.insert_lease_in_use(&lease("10.0.0.9", "c2")).unwrap();
+        assert_eq!(transaction.leases().unwrap(), [lease("10.0.0.9", "c2")]);
+        assert_eq!(transaction.audit().unwrap(), []);
     }
 
     #[test]

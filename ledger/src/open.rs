@@ -37,6 +37,12 @@ pub struct Ledger {
 type FileId = (u64, u64);
 
 impl Ledger {
+    /// Whether there is a ledger in `directory`. For programs that make none: [`open`](Self::open) does.
+    #[must_use]
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// Opens the ledger in `directory`, usually `/var/lib/zerobridge`.
     ///
     /// Creates the directory (0700), `ledger.db` (0600) and its schema where they are missing; what is there keeps its

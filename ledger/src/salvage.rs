@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
+use crate::audit::WITH_ADDRESSES;
 use crate::open::{FILE, LOCK, PATIENCE};
 use crate::queue::{Queue, Turn};
 use crate::records::Records;
@@ -27,8 +28,8 @@ const NEW: &str = "ledger.db.new";
 /// log may be aside already.
 const REBUILT: &str = "ledger.db.rebuilt";
 
-/// Filled by following the others.
-const DERIVED: [&str; 2] = ["chunks", "progress"];
+/// What is not a record of anything: it is not told of.
+const PROGRESS: &str = "progress";
 
 /// What was read of a damaged ledger, as a new one that is not in its place yet. Nobody else writes while it lives.
 #[derive(Debug)]
@@ -74,11 +75,7 @@ impl Salvage {
         } else {
             for path in files(&directory.join(FILE)) {
                 let Some(name) = path.file_name() else { continue };
-                match fs::copy(&path, old.join(name)) {
-                    Ok(_) => found = true,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(at(&path)(error)),
-                }
+                found |= was_there(fs::copy(&path, old.join(name))).map_err(at(&path))?;
             }
         }
         // Where transactions were made there was a ledger, though no file is left of it.
@@ -115,10 +112,7 @@ impl Salvage {
         for path in files(&target) {
             let Some(name) = path.file_name() else { continue };
             let kept = aside.join(name);
-            match fs::hard_link(&path, &kept) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&kept)(error)),
-                _ => {}
-            }
+            was_there(fs::hard_link(&path, &kept)).map_err(at(&kept))?;
         }
         sync(aside)?;
         // From here on the old file is behind, whatever becomes of this process.
@@ -127,10 +121,7 @@ impl Salvage {
         sync(&directory)?;
         // A log beside another file than its own would be applied to it.
         for path in files(&target).skip(1) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
-                _ => {}
-            }
+            was_there(fs::remove_file(&path)).map_err(at(&path))?;
         }
         sync(&directory)?;
         fs::rename(&rebuilt, &target).map_err(at(&target))?;
@@ -152,6 +143,15 @@ fn files(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LedgerError + use<> {
     let path = path.to_owned();
     move |source| LedgerError::Open { path, source }
+}
+
+/// `false` when what something was done to is not there; that is no error.
+fn was_there<T>(outcome: io::Result<T>) -> io::Result<bool> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn sync(directory: &Path) -> Result<(), LedgerError> {
@@ -181,10 +181,11 @@ fn copy_rows(old: &Path, new: &Records) -> Result<Vec<Table>, LedgerError> {
     drop_contradictions(new)?;
     mark_chunks(new)?;
     new.run("committing", |connection| connection.execute_batch("COMMIT; PRAGMA foreign_keys = on"))?;
-    tables.retain(|table| !DERIVED.contains(&table.name.as_str()));
+    tables.retain(|table| table.name != PROGRESS);
     Ok(tables)
 }
 
+/// All but the one that is filled by following the others.
 fn table_names(new: &Records) -> Result<Vec<String>, LedgerError> {
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'chunks'
                ORDER BY rowid";
@@ -315,18 +316,8 @@ fn drop_contradictions(new: &Records) -> Result<(), LedgerError> {
 
 /// Marks every address that some table has as taken.
 fn mark_chunks(new: &Records) -> Result<(), LedgerError> {
-    for name in table_names(new)? {
-        let columns = new.run("reading the schema", |connection| columns(connection, &name))?;
-        let has = |wanted: &str| columns.iter().any(|(column, _)| column == wanted);
-        if !(has("network") && has("family") && has("key")) {
-            continue;
-        }
-        let sql = format!("SELECT network, key FROM \"{name}\"");
-        let taken = new.rows("reading addresses", &sql, [], |row| {
-            Ok(Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))
-        })?;
-        for (network, key) in taken {
-            let Some(address) = crate::address::from_key(&key) else { continue };
+    for table in WITH_ADDRESSES {
+        for (network, address, _) in new.addresses_in(table)? {
             new.run("marking an address", |connection| {
                 chunk::mark(connection, &network, address, true).map(drop)
             })?;

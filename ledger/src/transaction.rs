@@ -49,15 +49,16 @@ impl Records {
 
 impl<'a> Transaction<'a> {
     pub(crate) fn begin(records: &'a Records, turn: Turn) -> Result<Self, LedgerError> {
-        let (commits, changes) = records.run("beginning a transaction", |connection| {
-            connection.execute_batch("BEGIN IMMEDIATE")?;
-            let commits = connection.query_row("SELECT commits FROM progress", [], |row| row.get(0))?;
-            Ok((commits, connection.total_changes()))
+        let changes = records.run("beginning a transaction", |connection| {
+            connection.execute_batch("BEGIN IMMEDIATE").map(|()| connection.total_changes())
         })?;
-        let transaction = Self { records, state: State::Open, commits, changes, turn };
-        match transaction.turn.commits().filter(|made| *made > commits) {
+        // From here on, whatever fails is rolled back.
+        let mut transaction = Self { records, state: State::Open, commits: 0, changes, turn };
+        transaction.commits = records.sequence()?;
+        let found = transaction.commits;
+        match transaction.turn.commits().filter(|made| *made > found) {
             None => Ok(transaction),
-            Some(made) => Err(LedgerError::Behind { path: records.path().to_owned(), found: commits, made }),
+            Some(made) => Err(LedgerError::Behind { path: records.path().to_owned(), found, made }),
         }
     }
 
@@ -70,18 +71,16 @@ impl<'a> Transaction<'a> {
         if self.state == State::Broken {
             return Err(LedgerError::Broken { path: self.records.path().to_owned() });
         }
-        let begun_at = self.changes;
-        let (before, after) = (self.commits, self.commits + 1);
-        let commits = self.records.run("committing", |connection| {
-            let changed = connection.total_changes() != begun_at;
-            if changed {
-                connection.execute("UPDATE progress SET commits = ?1", [after])?;
+        let (commits, begun_at) = (self.commits + 1, self.changes);
+        let has_changed = self.records.run("committing", |connection| {
+            let has_changed = connection.total_changes() != begun_at;
+            if has_changed {
+                connection.execute("UPDATE progress SET commits = ?1", [commits])?;
             }
-            connection.execute_batch("COMMIT")?;
-            Ok(if changed { after } else { before })
+            connection.execute_batch("COMMIT").map(|()| has_changed)
         })?;
         self.state = State::Committed;
-        if commits != before {
+        if has_changed {
             self.turn.note(commits);
         }
         log::fold_when_long(self.records);

@@ -11,9 +11,6 @@ use zerobridge_proto::chain;
 
 use crate::kubelet;
 
-/// Name of the ledger's file, which is not made by looking for it.
-const LEDGER: &str = "ledger.db";
-
 /// A container that has a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +49,8 @@ pub(crate) fn read(kubelet_root: &Path, state_dir: &Path) -> (Owners, Option<Sou
         Ok(owners) => return (owners, Some(Source::Kubelet), notes),
         Err(error) => notes.push(chain(&error)),
     }
-    if !state_dir.join(LEDGER).exists() {
+    // None is made by looking for it.
+    if !Ledger::exists(state_dir) {
         notes.push(format!("there is no ledger in {}", state_dir.display()));
         return (Owners::default(), None, notes);
     }

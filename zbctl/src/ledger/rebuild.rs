@@ -86,10 +86,7 @@ pub(crate) fn run(arguments: &RebuildArguments, out: &mut impl Write) -> Result<
 fn complete(salvage: &mut Salvage, plan: &Plan) -> Result<(), LedgerError> {
     let mut transaction = salvage.ledger.begin()?;
     for lease in &plan.missing {
-        // That it rests, or was seen with a foreign host, is no longer true.
-        transaction.free_address(&lease.network, lease.address)?;
-        transaction.readmit(&lease.network, lease.address)?;
-        transaction.insert_lease(lease)?;
+        transaction.insert_lease_in_use(lease)?;
     }
     transaction.commit()
 }

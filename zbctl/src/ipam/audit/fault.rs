@@ -12,11 +12,11 @@ use zerobridge_ledger::Lease;
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(crate) enum Fault {
     /// An address is leased, and no interface has it.
-    Abandoned { network: String, address: IpAddr, container_id: String, ifname: String },
+    Abandoned(Held),
     /// An address was leased before the last reboot and never released.
-    OfEarlierBoot { network: String, address: IpAddr, container_id: String, ifname: String },
+    OfEarlierBoot(Held),
     /// An interface has an address that is not leased.
-    NotLeased { network: String, address: IpAddr, container_id: String, ifname: String },
+    NotLeased(Held),
     /// An interface has an address that is leased to another.
     UsedByOther { network: String, address: IpAddr, leased_to: String, used_by: String },
     /// A device has an address, and nobody knows in which network.
@@ -37,6 +37,23 @@ pub(crate) enum Fault {
     Unseen { what: String },
 }
 
+/// An address, and the interface that has it or was promised it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Held {
+    pub(crate) network: String,
+    pub(crate) address: IpAddr,
+    container_id: String,
+    ifname: String,
+}
+
+impl From<&Lease> for Held {
+    fn from(lease: &Lease) -> Self {
+        let Lease { network, address, owner, .. } = lease.clone();
+        Self { network, address, container_id: owner.container_id, ifname: owner.ifname }
+    }
+}
+
 /// What would put a fault right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mend {
@@ -51,15 +68,15 @@ pub(crate) enum Mend {
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Abandoned { network, address, container_id, ifname } => write!(
+            Self::Abandoned(Held { network, address, container_id, ifname }) => write!(
                 out,
                 "{address} of network {network} is leased to {ifname} of container {container_id}, and no interface has it"
             ),
-            Self::OfEarlierBoot { network, address, container_id, ifname } => write!(
+            Self::OfEarlierBoot(Held { network, address, container_id, ifname }) => write!(
                 out,
                 "{address} of network {network} was leased to {ifname} of container {container_id} before the last reboot"
             ),
-            Self::NotLeased { network, address, container_id, ifname } => write!(
+            Self::NotLeased(Held { network, address, container_id, ifname }) => write!(
                 out,
                 "{address} of network {network} is in use by {ifname} of container {container_id}, and not leased"
             ),

@@ -52,10 +52,10 @@ pub(crate) fn judge(
         let is_attached = attachments.iter().any(|attachment| attachment.owner == lease.owner);
         let is_settled = evidence.now.0.saturating_sub(lease.created_at.0) >= GRACE;
         if lease.boot_id != evidence.boot_id {
-            faults.insert(earlier_boot(lease), Some(Mend::Release));
+            faults.insert(Fault::OfEarlierBoot(lease.into()), Some(Mend::Release));
         } else if !is_attached && is_settled && evidence.unseen.is_empty() && !in_use.contains(&lease.address)
         {
-            faults.insert(abandoned(lease), Some(Mend::Release));
+            faults.insert(Fault::Abandoned(lease.into()), Some(Mend::Release));
         }
     }
     let known = Known {
@@ -67,8 +67,12 @@ pub(crate) fn judge(
         now: evidence.now,
     };
     let found = plan(evidence.living, &known);
-    faults
-        .extend(found.missing.into_iter().map(|lease| (not_leased(&lease), Some(Mend::Lease(lease.into())))));
+    faults.extend(
+        found
+            .missing
+            .into_iter()
+            .map(|lease| (Fault::NotLeased((&lease).into()), Some(Mend::Lease(lease.into())))),
+    );
     faults.extend(found.of_others.into_iter().map(|(lease, owner)| {
         let (leased_to, used_by) = (lease.owner.to_string(), owner.to_string());
         (Fault::UsedByOther { network: lease.network, address: lease.address, leased_to, used_by }, None)
@@ -138,19 +142,4 @@ fn of_blocks(
             .map(|(pool, block)| Fault::BlockNotEntered { pool, block }),
     );
     Ok(faults)
-}
-
-fn abandoned(lease: &Lease) -> Fault {
-    let Lease { network, address, owner, .. } = lease.clone();
-    Fault::Abandoned { network, address, container_id: owner.container_id, ifname: owner.ifname }
-}
-
-fn earlier_boot(lease: &Lease) -> Fault {
-    let Lease { network, address, owner, .. } = lease.clone();
-    Fault::OfEarlierBoot { network, address, container_id: owner.container_id, ifname: owner.ifname }
-}
-
-fn not_leased(lease: &Lease) -> Fault {
-    let Lease { network, address, owner, .. } = lease.clone();
-    Fault::NotLeased { network, address, container_id: owner.container_id, ifname: owner.ifname }
 }

@@ -16,11 +16,10 @@ use zerobridge_blocks::IPBlock;
 use zerobridge_kernel::{BootIdError, NetnsError, boot_id};
 use zerobridge_ledger::{Ledger, LedgerError, Transaction, UnixSeconds};
 
-use self::fault::{Fault, Mend};
+use self::fault::{Fault, Held, Mend};
 use self::judge::{Evidence, judge};
 use crate::cli::{AuditArguments, EvidenceArguments, RepairArguments};
-use crate::ledger::cached::{self, Cached};
-use crate::ledger::living::{self, Living};
+use crate::ledger::{cached, living};
 use crate::{Failure, Finding};
 
 /// What an audit found. A person may take faults out of it before it is repaired by.
@@ -136,15 +135,11 @@ fn apply(
 ) -> Result<(), LedgerError> {
     match (fault, mend) {
         (
-            Fault::Abandoned { network, address, .. } | Fault::OfEarlierBoot { network, address, .. },
+            Fault::Abandoned(Held { network, address, .. })
+            | Fault::OfEarlierBoot(Held { network, address, .. }),
             Mend::Release,
         ) => transaction.release_address(network, *address, now).map(drop),
-        (_, Mend::Lease(lease)) => {
-            // That it rests, or was seen with a foreign host, is no longer true.
-            transaction.free_address(&lease.network, lease.address)?;
-            transaction.readmit(&lease.network, lease.address)?;
-            transaction.insert_lease(lease)
-        }
+        (_, Mend::Lease(lease)) => transaction.insert_lease_in_use(lease),
         (
             Fault::NotMarked { network, address } | Fault::MarkedInVain { network, address },
             Mend::Mark(taken),
@@ -158,9 +153,8 @@ fn look(
     arguments: &EvidenceArguments,
     transaction: &Transaction<'_>,
 ) -> Result<(String, BTreeMap<Fault, Option<Mend>>), AuditError> {
-    let (living, mut unseen): (Vec<Living>, _) =
-        living::survey(&arguments.survey.netns_dir, &arguments.survey.procfs)?;
-    let (cached, unread): (Vec<Cached>, _) = cached::read(&arguments.survey.cni_cache);
+    let (living, mut unseen) = living::survey(&arguments.survey.netns_dir, &arguments.survey.procfs)?;
+    let (cached, unread) = cached::read(&arguments.survey.cni_cache);
     unseen.extend(unread);
     let boot_id = boot_id(&arguments.survey.procfs)?;
     let objects = match &arguments.ip_blocks {
@@ -186,7 +180,7 @@ struct Objects {
 }
 
 fn open(directory: &Path) -> Result<Ledger, AuditError> {
-    if !directory.join("ledger.db").exists() {
+    if !Ledger::exists(directory) {
         return Err(AuditError::NoLedger { directory: directory.to_owned() });
     }
     Ok(Ledger::open(directory)?)
