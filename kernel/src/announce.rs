@@ -126,7 +126,7 @@ fn send_arp(index: IfIndex, mac: Mac, addresses: &[Ipv4Addr]) -> io::Result<()> 
     if addresses.is_empty() {
         return Ok(());
     }
-    let link = link_address(|_, link| u32::try_from(link.ifindex()) == Ok(index.0))?;
+    let link = link_address(index)?;
     let (link, _) = link.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     // Protocol 0 (none): it only sends, so the kernel need not deliver every frame of the link to it.
     let packet = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;

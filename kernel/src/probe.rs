@@ -154,17 +154,13 @@ fn ask<T: Sync>(
 ) -> Result<Vec<Holder>, ProbeError> {
     let socket_error = |source| ProbeError::Socket { index, source };
     let ask_here = || {
-        let (link, mac) = link_of(index).map_err(socket_error)?.ok_or(ProbeError::NoLink { index })?;
+        let (link, mac) = link_address(index).map_err(socket_error)?.ok_or(ProbeError::NoLink { index })?;
         let inquiries: Vec<Inquiry> = subjects.iter().map(|subject| inquiry(mac, subject)).collect();
         let addresses = inquiries.iter().map(|inquiry| inquiry.address);
         let wire = Wire::open(&link, mac, addresses).map_err(socket_error)?;
         wire.ask(inquiries, pace).map_err(socket_error)
     };
     netns.enter(ask_here).map_err(|source| ProbeError::Namespace { index, source })?
-}
-
-fn link_of(index: IfIndex) -> io::Result<Option<(LinkAddr, Mac)>> {
-    link_address(|_, link| u32::try_from(link.ifindex()) == Ok(index.0))
 }
 
 /// A link, as whoever asks and listens has it.

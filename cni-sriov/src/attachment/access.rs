@@ -262,12 +262,6 @@ impl VfAccess {
         }
     }
 
-    /// The pod's network namespace, while it lives.
-    #[must_use]
-    pub fn sandbox_netns(&self) -> Option<&Netns> {
-        self.sandbox.as_ref().map(|sandbox| &sandbox.netns)
-    }
-
     /// The socket of the side that has the netdev, and its index there.
     pub(super) fn side(&mut self) -> Result<(&mut RtnlSocket, IfIndex), AttachmentError> {
         let lost = AttachmentError::LinkLost { device: self.device };

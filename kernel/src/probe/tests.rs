@@ -46,7 +46,7 @@ impl World {
     /// Probes for `address` while the host sends `frame` again and again, and returns what was found.
     fn holders_while_sent(&self, address: &str, frame: &[u8], pace: &ProbePace) -> Vec<Holder> {
         let from = index(&self.host, "v0");
-        let open = || packet_socket(&link_of(from).unwrap().unwrap().0, false).unwrap();
+        let open = || packet_socket(&link_address(from).unwrap().unwrap().0, false).unwrap();
         let socket = self.host.netns().enter(open).unwrap();
         thread::scope(|scope| {
             let probing = scope.spawn(|| self.holders(&[address], pace));
