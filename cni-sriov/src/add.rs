@@ -1,18 +1,20 @@
 //! ADD: a VF into a pod.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tracing::{info, warn};
 use zerobridge_ipam::Leased;
 use zerobridge_kernel::Netns;
 use zerobridge_ledger::{Attachment, Ledger};
-use zerobridge_proto::chain;
-use zerobridge_proto::cni::{AddResult, CniError, ErrorCode, Interface, Ip};
+use zerobridge_proto::cni::{AddResult, CniError, ErrorCode, Gid, Interface, InterfaceRdma, Ip};
+use zerobridge_proto::{PciAddress, chain};
 
-use crate::attachment::{OnRefusal, Place, VfAccess, VfState};
+use crate::attachment::{AttachmentError, OnRefusal, Place, ReadyRdma, VfAccess, VfState, Wish};
 use crate::call::Call;
 use crate::codes;
-use crate::config::Config;
+use crate::config::{Config, RdmaSetting};
 use crate::failure::{attachment_error, ledger_error, lock_error, netns_error, record_error, repair_error};
 use crate::neighbours::{look_for_gateways, settle};
 use crate::pod_resources::devices_of_pod;
@@ -23,6 +25,10 @@ use crate::selection::{Selection, of_allocated_devices, of_named_device};
 
 /// How long a carrier is waited for before the addresses are announced. A pod on a dead wire starts all the same.
 const CARRIER_PATIENCE: Duration = Duration::from_millis(1000);
+
+/// How long an RDMA device that a network demands may take to be ready: its port follows the carrier, and the kernel fills the
+/// table of GIDs in its own time.
+const RDMA_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Attaches the pod's VF and returns what the pod now has.
 ///
@@ -49,12 +55,14 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         Some(record) => record::original(record).map_err(record_error)?,
         None => observe_original(call, &mut access)?,
     };
-    let source = source.carried_by(call, selection, &original)?;
+    let Selection { network, .. } = selection;
+    let wish = Wish { device, network, ifname: &call.environment.ifname, rdma_mode: access.rdma_mode() };
+    let source = source.carried_by(wish, &original)?;
 
     let attempt = Attempt {
         call,
         repairer: &repairer,
-        selection,
+        wish,
         source,
         sandbox,
         original: &original,
@@ -62,7 +70,11 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     };
     let promise = attempt.promise(&mut ledger)?;
     let record = promise.record.clone();
-    let Promise { wanted, leased, .. } = match keep(&attempt, promise, &mut ledger, &mut access) {
+    let kept = keep(&attempt, promise, &mut ledger, &mut access).and_then(|kept| {
+        let rdma = await_rdma(network.settings.rdma, &kept.wanted, &mut access)?;
+        Ok((kept, rdma))
+    });
+    let (Promise { wanted, leased, .. }, rdma) = match kept {
         Ok(kept) => kept,
         Err(failure) => {
             drop(access);
@@ -71,7 +83,8 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     };
     announce_when_carried(call, &mut access, &wanted);
     info!(%device, owner = %record.owner, network = record.network, "attached the VF");
-    Ok(after(previous.unwrap_or_default(), result(call, &config, &wanted, &leased, &selection)))
+    let interface = interface(call, &wanted, device, rdma);
+    Ok(after(previous.unwrap_or_default(), result(&config, interface, &leased)))
 }
 
 /// Makes the VF what was promised of it, or of other addresses when foreign hosts have the promised ones.
@@ -228,18 +241,40 @@ fn announce_when_carried(call: &Call<'_>, access: &mut VfAccess, wanted: &VfStat
     }
 }
 
-fn result(
-    call: &Call<'_>,
-    config: &Config,
+/// Waits until the pod can use its RDMA device. A network that only takes RDMA where there is some is not held up for long,
+/// and not failed.
+fn await_rdma(
+    setting: RdmaSetting,
     wanted: &VfState,
-    leased: &Leased,
-    selection: &Selection<'_>,
-) -> AddResult {
+    access: &mut VfAccess,
+) -> Result<Option<ReadyRdma>, CniError> {
+    let Some(rdma) = wanted.rdma.as_ref().filter(|_| setting != RdmaSetting::Off) else { return Ok(None) };
+    let patience = if setting == RdmaSetting::Auto { CARRIER_PATIENCE } else { RDMA_PATIENCE };
+    let addresses: Vec<IpAddr> = wanted.addresses.iter().map(IpNet::addr).collect();
+    match access.wait_for_rdma(rdma, &addresses, Instant::now() + patience) {
+        Ok(ready) => Ok(Some(ready)),
+        Err(error @ AttachmentError::RdmaNotReady { .. }) if setting == RdmaSetting::Auto => {
+            warn!(error = chain(&error), "the pod starts all the same");
+            Ok(Some(ReadyRdma { name: rdma.name.clone(), gid_indexes: Vec::new() }))
+        }
+        Err(error) => Err(attachment_error(error)),
+    }
+}
+
+fn interface(call: &Call<'_>, wanted: &VfState, device: PciAddress, rdma: Option<ReadyRdma>) -> Interface {
     let sandbox = call.environment.netns.as_deref().map(|path| path.to_string_lossy().into_owned());
-    let ifname = &call.environment.ifname;
     let mtu = wanted.link.as_ref().map(|link| link.mtu);
-    let interface =
-        Interface::of_device(ifname, wanted.mac(), mtu, &sandbox.unwrap_or_default(), selection.device);
+    let ifname = &call.environment.ifname;
+    let interface = Interface::of_device(ifname, wanted.mac(), mtu, &sandbox.unwrap_or_default(), device);
+    let gid = |(address, index): (IpAddr, u16)| Gid { address, index };
+    let rdma = rdma.map(|rdma| InterfaceRdma {
+        device: rdma.name,
+        gids: rdma.gid_indexes.into_iter().map(gid).collect(),
+    });
+    Interface { rdma, ..interface }
+}
+
+fn result(config: &Config, interface: Interface, leased: &Leased) -> AddResult {
     let on_interface = |ip: &Ip| Ip { interface: Some(0), ..ip.clone() };
     AddResult {
         interfaces: vec![interface],

@@ -4,15 +4,18 @@
 //! changed or taken away the rest, and may have added what is not ours to judge.
 
 use std::fmt::Display;
+use std::time::Instant;
 
+use ipnet::IpNet;
 use zerobridge_kernel::Netns;
 use zerobridge_ledger::{Attachment, Ledger};
+use zerobridge_proto::chain;
 use zerobridge_proto::cni::{AddResult, CniError, Command, ErrorCode, Interface};
 
-use crate::attachment::{Place, VfAccess, VfState, diff};
+use crate::attachment::{Place, RdmaPlace, RdmaState, VfAccess, VfState, diff};
 use crate::call::Call;
 use crate::codes;
-use crate::config::Config;
+use crate::config::{Config, Network, RdmaSetting};
 use crate::failure::{all, attachment_error, ledger_error, netns_error, record_error};
 use crate::record;
 
@@ -38,10 +41,16 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), CniError> {
     })?;
     let delegate = call.delegate(network);
     let delegated = delegate.map_or(Ok(()), |delegate| delegate.forward(Command::Check));
-    all([own(call, &ledger, &record, &previous), delegated])
+    all([own(call, network, &ledger, &record, &previous), delegated])
 }
 
-fn own(call: &Call<'_>, ledger: &Ledger, record: &Attachment, previous: &AddResult) -> Result<(), CniError> {
+fn own(
+    call: &Call<'_>,
+    network: &Network,
+    ledger: &Ledger,
+    record: &Attachment,
+    previous: &AddResult,
+) -> Result<(), CniError> {
     let ifname = &call.environment.ifname;
     let in_sandbox = |interface: &&Interface| interface.sandbox.as_ref().is_some_and(|path| !path.is_empty());
     let listed = previous.interfaces.iter().filter(in_sandbox).find(|interface| interface.name == *ifname);
@@ -63,8 +72,18 @@ fn own(call: &Call<'_>, ledger: &Ledger, record: &Attachment, previous: &AddResu
             record.sandbox.path.display()
         ));
     } else {
-        let observe = || VfAccess::open(&call.sysfs(), record.device, Some(netns))?.observe();
-        differing.extend(differences(&observe().map_err(attachment_error)?, &wanted, previous, listed));
+        let mut access =
+            VfAccess::open(&call.sysfs(), record.device, Some(netns)).map_err(attachment_error)?;
+        let observed = access.observe().map_err(attachment_error)?;
+        let found = differences(&observed, &wanted, previous, listed);
+        let demanded = !matches!(network.settings.rdma, RdmaSetting::Auto | RdmaSetting::Off);
+        if let (true, true, Some(rdma)) = (found.is_empty(), demanded, &wanted.rdma) {
+            let listed = |address: &&IpNet| previous.ips.iter().any(|ip| ip.address == **address);
+            let addresses: Vec<_> = wanted.addresses.iter().filter(listed).map(IpNet::addr).collect();
+            let ready = access.wait_for_rdma(rdma, &addresses, Instant::now());
+            differing.extend(ready.err().map(|error| chain(&error)));
+        }
+        differing.extend(found);
     }
     if differing.is_empty() {
         return Ok(());
@@ -142,10 +161,12 @@ fn differences(
         differing.extend(compared.into_iter().flatten());
     }
 
+    differing.extend(rdma_difference(observed.rdma.as_ref(), wanted.rdma.as_ref()));
+
     // Whatever else belongs to a state: nothing may be left that a convergence would do.
     let mut rest = wanted.clone();
-    (rest.admin, rest.addresses, rest.routes) =
-        (observed.admin, observed.addresses.clone(), observed.routes.clone());
+    (rest.admin, rest.rdma) = (observed.admin, observed.rdma.clone());
+    (rest.addresses, rest.routes) = (observed.addresses.clone(), observed.routes.clone());
     if let (Some(is), Some(should)) = (&observed.link, &mut rest.link) {
         let (all_multicast, promiscuous) = (should.all_multicast, should.promiscuous);
         should.clone_from(is);
@@ -155,6 +176,18 @@ fn differences(
         diff(observed, &rest).iter().map(|operation| format!("to be as it was it needs {operation:?}")),
     );
     differing
+}
+
+/// What became of the RDMA device. A record that is older than the field says nothing.
+fn rdma_difference(is: Option<&RdmaState>, should: Option<&RdmaState>) -> Option<String> {
+    let should = should?;
+    let Some(is) = is else { return Some(format!("RDMA device {} is gone", should.name)) };
+    let described = |rdma: &RdmaState| match rdma.place {
+        RdmaPlace::Everywhere => format!("{} of all namespaces", rdma.name),
+        RdmaPlace::Host => format!("{} on the host", rdma.name),
+        RdmaPlace::Sandbox => format!("{} in the sandbox", rdma.name),
+    };
+    differs("the RDMA device", described(is), described(should))
 }
 
 /// The addresses and routes that ADD made, that `previous` still lists, and that are gone.
@@ -193,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::attachment::LinkState;
-    use crate::attachment::model::in_pod;
+    use crate::attachment::model::{at_home, in_pod, with_roce};
 
     fn result() -> AddResult {
         AddResult::decode(&json!({
@@ -259,6 +292,19 @@ mod tests {
         for (change, expected) in cases {
             assert_eq!(found(change, |_| ()), expected);
         }
+    }
+
+    #[test]
+    fn an_rdma_device_that_is_elsewhere_or_gone_is_named() {
+        let (observed, wanted) = (with_roce(in_pod()).rdma, with_roce(in_pod()).rdma);
+        let difference = |is: Option<RdmaState>| rdma_difference(is.as_ref(), wanted.as_ref());
+        assert_eq!(difference(observed.clone()), None);
+        assert_eq!(difference(None).unwrap(), "RDMA device mlx5_3 is gone");
+        assert_eq!(
+            difference(with_roce(at_home()).rdma).unwrap(),
+            "the RDMA device is mlx5_3 on the host, and ADD made it mlx5_3 in the sandbox"
+        );
+        assert_eq!(rdma_difference(observed.as_ref(), None), None);
     }
 
     #[test]

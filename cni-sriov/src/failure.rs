@@ -28,22 +28,27 @@ pub(crate) fn attachment_error(error: AttachmentError) -> CniError {
         | AttachmentError::PfHasVfs { .. }
         | AttachmentError::SeveralNetdevs { .. }
         | AttachmentError::HostAddress { .. } => CniError::from_chain(codes::BAD_DEVICE, &error),
-        AttachmentError::NoSuchSetting { .. } => CniError::from_chain(ErrorCode::INVALID_CONFIG, &error),
+        AttachmentError::NoSuchSetting { .. } | AttachmentError::RdmaUnavailable { .. } => CniError::from_chain(ErrorCode::INVALID_CONFIG, &error),
         AttachmentError::PfWithoutLink { .. }
         | AttachmentError::LinkLost { .. }
+        | AttachmentError::RdmaLost { .. }
+        | AttachmentError::RdmaNotReady { .. }
         | AttachmentError::Sysfs { source: SysfsError::Unlinked { .. }, .. } => {
             CniError::from_chain(ErrorCode::TRY_AGAIN_LATER, &error)
         }
         error if error.is_transient() => CniError::from_chain(ErrorCode::TRY_AGAIN_LATER, error),
         AttachmentError::Rtnl { .. }
+        | AttachmentError::Rdma { .. }
+        | AttachmentError::NoSoftRdma { .. }
         | AttachmentError::NotConverged { .. }
         | AttachmentError::SettingRefused { .. }
         | AttachmentError::Sysfs { source: SysfsError::Write { .. }, .. } => {
             CniError::from_chain(codes::REFUSED, &error)
         }
-        AttachmentError::Sysfs { .. } | AttachmentError::Netns { .. } | AttachmentError::Probe { .. } => {
-            CniError::from_chain(ErrorCode::IO, &error)
-        }
+        AttachmentError::Sysfs { .. }
+        | AttachmentError::SandboxSysfs { .. }
+        | AttachmentError::Netns { .. }
+        | AttachmentError::Probe { .. } => CniError::from_chain(ErrorCode::IO, &error),
     }
 }
 

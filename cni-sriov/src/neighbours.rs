@@ -39,7 +39,7 @@ pub(crate) fn settle(
     ledger: &mut Ledger,
     access: &mut VfAccess,
 ) -> Result<Promise, CniError> {
-    let (owner, network) = (attempt.call.owner(), &attempt.selection.network.name);
+    let (owner, network) = (attempt.call.owner(), &attempt.wish.network.name);
     if promise.wanted.addresses.is_empty() {
         info!(%owner, network, "the device has no interface here; its addresses are not probed for");
         return Ok(promise);
@@ -122,7 +122,7 @@ pub(crate) fn look_for_gateways(
         .and_then(|carried| carried.map_or(Ok(Vec::new()), |_| access.answering_gateways(&pairs, &pace)));
     let outcome = outcome
         .map_err(attachment_error)
-        .and_then(|answers| all_answered(&attempt.selection.network.name, &pairs, &answers));
+        .and_then(|answers| all_answered(&attempt.wish.network.name, &pairs, &answers));
     match outcome {
         Err(error) if !is_required => {
             warn!(owner = %attempt.call.owner(), %error, "the pod starts all the same");

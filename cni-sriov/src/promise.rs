@@ -11,7 +11,7 @@ use zerobridge_kernel::Route;
 use zerobridge_ledger::{Attachment, Ledger, LedgerError, Sandbox, Transaction};
 use zerobridge_proto::cni::{AddResult, CniError, Command, Dns, Ip};
 
-use crate::attachment::{VfState, wanted};
+use crate::attachment::{VfState, Wish, wanted};
 use crate::call::Call;
 use crate::codes;
 use crate::config::Ipam;
@@ -50,8 +50,8 @@ pub(crate) struct Attempt<'a> {
     pub call: &'a Call<'a>,
     /// What takes the attempt back when it fails.
     pub repairer: &'a Repairer,
-    /// The VF and its network.
-    pub selection: Selection<'a>,
+    /// The VF, its network, and what is to be made of it.
+    pub wish: Wish<'a>,
     /// Who gives the addresses.
     pub source: Source<'a>,
     /// Where the VF is to go.
@@ -111,23 +111,13 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// What the network wants cannot be had of the VF.
-    pub(crate) fn carried_by(
-        mut self,
-        call: &Call<'_>,
-        selection: Selection<'_>,
-        original: &VfState,
-    ) -> Result<Self, CniError> {
+    pub(crate) fn carried_by(mut self, wish: Wish<'_>, original: &VfState) -> Result<Self, CniError> {
+        let wanted = wanted(wish, original, Vec::new(), Vec::new()).map_err(attachment_error)?;
         if let Self::Pool(source) = &mut self {
-            let Selection { device, network } = selection;
-            let ifname = &call.environment.ifname;
-            let wanted = wanted(device, original, network, ifname, Vec::new(), Vec::new());
-            let wanted = wanted.map_err(attachment_error)?;
-            // One that cannot be read is none for an audit; whether the VF can be used is found out elsewhere.
-            let rdma = call.sysfs().rdma_devices_of(device).unwrap_or_default();
             let request = &mut source.request;
             request.mac = wanted.mac();
             request.vlan = wanted.admin.map(|admin| admin.vlan.id).filter(|id| *id != 0);
-            request.rdma = rdma.into_iter().next();
+            request.rdma = wanted.rdma.map(|rdma| rdma.name);
         }
         Ok(self)
     }
@@ -207,7 +197,7 @@ impl Attempt<'_> {
         is_last: bool,
     ) -> Result<Promise, CniError> {
         let LeaseRequest { owner, requested, now, .. } = &source.request;
-        let network = &self.selection.network.name;
+        let network = &self.wish.network.name;
         let holders: Vec<String> =
             found.iter().map(|Foreign { address, mac }| format!("{mac} has {address}")).collect();
         let holders = format!("on the link of network {network}, {}", holders.join(" and "));
@@ -247,7 +237,7 @@ impl Attempt<'_> {
         mut transaction: Transaction<'t>,
     ) -> Result<Promise, (CniError, Option<Transaction<'t>>)> {
         let PoolSource { pool, request, dns } = source;
-        let network = &self.selection.network.name;
+        let network = &self.wish.network.name;
         let leased = match zerobridge_ipam::lease(&mut transaction, network, pool, request) {
             Ok(leased) => leased,
             Err(error) => return Err((error.into(), Some(transaction))),
@@ -297,11 +287,11 @@ impl Attempt<'_> {
     }
 
     fn complete(&self, leased: Leased, delegation: Option<&Delegation>) -> Result<Promise, CniError> {
-        let Self { call, selection: Selection { device, network }, original, .. } = *self;
+        let Self { call, wish, original, .. } = *self;
+        let Wish { device, network, .. } = wish;
         let routes = leased.routes.iter().map(|route| kernel_route(route, &leased)).collect();
         let addresses = leased.ips.iter().map(|ip| ip.address).collect();
-        let wanted = wanted(device, original, network, &call.environment.ifname, addresses, routes)
-            .map_err(attachment_error)?;
+        let wanted = wanted(wish, original, addresses, routes).map_err(attachment_error)?;
         let record = Attachment {
             device,
             owner: call.owner(),

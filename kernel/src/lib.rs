@@ -1,4 +1,4 @@
-//! Everything this project asks of Linux, as one typed view: sysfs, rtnetlink, devlink, uevents, network namespaces,
+//! Everything this project asks of Linux, as one typed view: sysfs, rtnetlink, RDMA netlink, devlink, uevents, network namespaces,
 //! announcements and probes of addresses.
 //!
 //! The roots of file systems are passed in, so that a tree of files can stand in for a machine. Nothing here decides
@@ -15,6 +15,7 @@ mod netns;
 mod open_files;
 mod packet;
 mod probe;
+mod rdma;
 mod rtnl;
 mod sysctl;
 mod sysfs;
@@ -31,14 +32,15 @@ pub use netlink::NetlinkError;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use open_files::{OpenFilesError, open_files};
 pub use probe::{Holder, ProbeError, ProbePace, answering_gateways, foreign_holders};
+pub use rdma::{RdmaIndex, RdmaLink, RdmaNetnsMode, RdmaNode, RdmaPortLink, RdmaProtocol, RdmaSocket};
 pub use rtnl::{
     HostLink, HostNetwork, IfIndex, Link, LinkChange, Route, RtnlError, RtnlSocket, VfAdmin, VfAdminChange,
     VfCounters, VfLinkState, VlanProtocol, VlanTag,
 };
 pub use sysctl::enable_ipv6;
 pub use sysfs::{
-    AuxDevice, CharacterDevices, DevFolder, FunctionRole, LinkType, Machine, Netdev, PciFunction, RdmaDevice,
-    RdmaNodes, RdmaPort, Scanner, Sysfs, SysfsError, VdpaDevice, VdpaNodes, VfPosition, VfioGroup, VfioNodes,
-    VlanTrunk, VlanTrunkError,
+    AuxDevice, CharacterDevices, DevFolder, FunctionRole, LinkType, Machine, MountSysfsError, MountedSysfs,
+    Netdev, PciFunction, RdmaDevice, RdmaNodes, RdmaPort, Scanner, Sysfs, SysfsError, VdpaDevice, VdpaNodes,
+    VfPosition, VfioGroup, VfioNodes, VlanTrunk, VlanTrunkError,
 };
 pub use uevent::{Uevent, UeventAction, UeventError, UeventNotice, UeventSocket};

@@ -15,6 +15,8 @@ use thiserror::Error;
 
 use crate::netns::NetnsError;
 
+pub(crate) mod attributes;
+
 /// Length of a netlink message header, which a capped answer carries in place of the whole request
 /// (`struct nlmsghdr`, kernel `linux/netlink.h`).
 const HEADER_LEN: usize = 16;

@@ -11,7 +11,8 @@ use zerobridge_kernel::{
 use zerobridge_proto::PciAddress;
 
 use super::error::AttachmentError;
-use super::state::{LinkState, Place, VfState};
+use super::rdma_access::RdmaAccess;
+use super::state::{LinkState, Place, RdmaKind, VfState};
 
 /// How long the kernel may take to return a netdev from a namespace that died: it does so from a work queue, some 60 ms
 /// after the last process has left, later on a busy machine.
@@ -32,6 +33,8 @@ pub struct VfAccess {
     /// Where the netdev was when it was last looked at or moved.
     pub(super) link: Option<(Place, IfIndex)>,
     pub(super) sysfs: Sysfs,
+    /// `None` on a machine without the RDMA subsystem.
+    pub(super) rdma: Option<RdmaAccess>,
 }
 
 /// A netdev, and the side that has it.
@@ -78,6 +81,7 @@ impl VfAccess {
             sandbox: sandbox.map(open_sandbox).transpose().map_err(rtnl_error)?,
             link: None,
             sysfs: sysfs.clone(),
+            rdma: RdmaAccess::open().map_err(AttachmentError::rdma(device))?,
         };
         access.find_port(position)?;
         Ok(access)
@@ -132,7 +136,12 @@ impl VfAccess {
                 return Err(AttachmentError::SeveralNetdevs { device, names });
             }
         }
-        let state = self.observe()?;
+        let mut state = self.observe()?;
+        // What an ADD left that died before it had a record, or a namespace that is going away.
+        if state.rdma.as_ref().is_some_and(|rdma| rdma.kind == RdmaKind::Soft) {
+            self.remove_soft_rdma()?;
+            state.rdma = None;
+        }
         if let (None, Some((Place::Host, index)), Some(link)) = (&self.port, self.link, &state.link) {
             let addresses = self.host.addresses(index).map_err(AttachmentError::rtnl(device))?;
             if let Some(&address) = addresses.first() {
@@ -149,8 +158,16 @@ impl VfAccess {
         let (driver, found) = self.locate_or_wait()?;
         self.link = found.as_ref().map(|(place, link)| (*place, link.index));
         let (admin, vlan_trunk) = self.imposed()?;
-        let mut state =
-            VfState { driver, admin, vlan_trunk, link: None, addresses: Vec::new(), routes: Vec::new() };
+        let rdma = self.look_for_rdma(found.as_ref())?;
+        let mut state = VfState {
+            driver,
+            admin,
+            vlan_trunk,
+            link: None,
+            rdma,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+        };
         let Some((place, link)) = found else { return Ok(state) };
         if let (Place::Sandbox, Some(sandbox)) = (place, &mut self.sandbox) {
             state.addresses = sandbox.rtnl.addresses(link.index).map_err(rtnl_error)?;
@@ -200,7 +217,7 @@ impl VfAccess {
 
     /// The netdev and the side that has it. On the host sysfs knows its name, whatever that has become; in the pod
     /// the kernel names the bus device behind each link.
-    fn locate(&mut self) -> Result<Option<Located>, AttachmentError> {
+    pub(super) fn locate(&mut self) -> Result<Option<Located>, AttachmentError> {
         let device = self.device;
         let rtnl_error = AttachmentError::rtnl(device);
         let names = self.sysfs.netdevs_of(device).map_err(AttachmentError::sysfs(device))?;

@@ -97,11 +97,18 @@ impl VfAccess {
     /// # Errors
     /// As [`converge`](Self::converge).
     pub fn restore(&mut self, original: &VfState) -> Result<(), AttachmentError> {
-        let observed = self.look()?;
+        let mut observed = self.look()?;
+        let is_expected = original.rdma.is_some() && observed.link.is_some();
+        if is_expected && observed.rdma.is_none() && self.rdma_mode().is_some() {
+            match self.await_rdma() {
+                Ok(()) => observed = self.look()?,
+                Err(error) => warn!(%error, "the RDMA device was taken away; restore the rest"),
+            }
+        }
         let reachable = original.within_reach_of(&observed);
         if reachable != *original {
             let (was, is) = (&original.driver, &observed.driver);
-            warn!(device = %self.device, ?was, ?is, "the driver was changed; restore what the PF imposes");
+            warn!(device = %self.device, ?was, ?is, "the driver was changed; restore what is left");
         }
         self.converge_from(&observed, &reachable, OnRefusal::GoOn)
     }
@@ -143,6 +150,11 @@ impl VfAccess {
                 let (rtnl, index) = self.side()?;
                 rtnl.delete_alt_name(index, name).map_err(rtnl_error)
             }
+            Operation::MoveRdma(to) => self.move_rdma(*to),
+            Operation::RenameRdma(name) => self.rename_rdma(name),
+            Operation::AddSoftRdma => self.add_soft_rdma(),
+            Operation::RemoveSoftRdma => self.remove_soft_rdma(),
+            Operation::AwaitRdma => self.await_rdma(),
             Operation::AddAddress(address) => {
                 self.allow_ipv6(*address)?;
                 let (rtnl, index) = self.side()?;

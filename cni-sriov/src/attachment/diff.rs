@@ -7,14 +7,15 @@
 //! * an address changes as the VF's driver demands, see [`mac`];
 //! * a tag that the NIC inserts and a list of tags that the VF gives exclude each other, so the list is shortened before
 //!   the tag changes and lengthened after;
+//! * an RDMA device moves before or after its netdev, see [`rdma`];
 //! * addresses before the link goes up, routes after, because the kernel refuses a route by a link that is down.
 
 use ipnet::IpNet;
 use zerobridge_kernel::{Route, VfAdmin, VfAdminChange, VlanTrunk};
 use zerobridge_proto::Mac;
 
-use super::mac;
 use super::state::{LinkState, Place, VfState};
+use super::{mac, rdma};
 
 /// One request to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,16 @@ pub enum Operation {
     SetPromiscuous(bool),
     /// Set it up or down.
     SetUp(bool),
+    /// Move the RDMA device.
+    MoveRdma(Place),
+    /// Rename the RDMA device where it is.
+    RenameRdma(String),
+    /// Make a software RDMA device on the netdev where that is, under a name of its own.
+    AddSoftRdma,
+    /// Remove the software RDMA device.
+    RemoveSoftRdma,
+    /// Wait until the RDMA device is back from a namespace that died.
+    AwaitRdma,
     /// Give it an address.
     AddAddress(IpNet),
     /// Add a route by it.
@@ -80,9 +91,12 @@ pub fn diff(observed: &VfState, wanted: &VfState) -> Vec<Operation> {
             return operations;
         }
     };
+    let rdma = rdma::operations(observed, wanted, then.place);
+    operations.extend(rdma.before);
     if then.place == Place::Sandbox {
         administer(observed, wanted, &mut operations);
         place_and_name(now, then, &mut operations);
+        operations.extend(rdma.after);
     } else {
         place_and_name(now, then, &mut operations);
         notes(now, then, &mut operations);
@@ -194,7 +208,9 @@ fn addresses_and_routes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attachment::model::{Modelled, any_state, at_home, in_pod, whole_function, with_vfio};
+    use crate::attachment::model::{
+        Modelled, any_rdma, any_state, at_home, in_pod, whole_function, with_vfio,
+    };
     use Operation::{
         AddAddress, AddAltName, AddRoute, AwaitMac, ChangeAdmin, DeleteAltName, Move, Rebind, Rename,
         SetAlias, SetAllMulticast, SetMac, SetPromiscuous, SetUp,
@@ -406,6 +422,20 @@ mod tests {
                 }
             )*}
         };
+    }
+
+    proptest! {
+        #[test]
+        fn every_diff_arrives_with_rdma(
+            observed in any_state("mlx5_core"),
+            wanted in any_state("mlx5_core"),
+            (now, then) in any_rdma()
+        ) {
+            let [observed, mut wanted] = [observed, wanted].map(|state| VfState { addresses: Vec::new(), ..state });
+            wanted.rdma = then(&wanted);
+            let rdma = now(&observed);
+            arrives(VfState { rdma, ..observed }, &wanted)?;
+        }
     }
 
     every_diff_arrives! {

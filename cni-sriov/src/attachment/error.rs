@@ -1,11 +1,12 @@
 //! Why a VF cannot be seen or brought to where it should be.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
-use zerobridge_kernel::{NetnsError, ProbeError, RtnlError, SysfsError};
+use zerobridge_kernel::{MountSysfsError, NetlinkError, NetnsError, ProbeError, RtnlError, SysfsError};
 use zerobridge_proto::PciAddress;
 
 use super::diff::Operation;
@@ -132,6 +133,70 @@ pub enum AttachmentError {
         /// Why.
         source: RtnlError,
     },
+    /// The RDMA subsystem refused or was not heard.
+    #[error("cannot work on the RDMA device of {device}{}", rdma_advice(source))]
+    Rdma {
+        /// The device.
+        device: PciAddress,
+        /// Why.
+        source: NetlinkError,
+    },
+    /// The RDMA device went away while it was worked on.
+    #[error(
+        "the RDMA device of {device} is neither on the host nor in the pod; is its driver being loaded anew?"
+    )]
+    RdmaLost {
+        /// The device.
+        device: PciAddress,
+    },
+    /// The RDMA device cannot be used yet.
+    #[error(
+        "RDMA device {rdma} of {device} is not ready: its port is {}{}",
+        if *active { "active" } else { "not active" },
+        unanswered(missing)
+    )]
+    RdmaNotReady {
+        /// The device.
+        device: PciAddress,
+        /// The RDMA device.
+        rdma: String,
+        /// Whether its port is active.
+        active: bool,
+        /// Addresses for which it has no RoCE v2 GID.
+        missing: Vec<IpAddr>,
+    },
+    /// What a network wants of RDMA cannot be had of this device, or on this machine.
+    #[error("{key} is \"{value}\", and {why}")]
+    RdmaUnavailable {
+        /// The device.
+        device: PciAddress,
+        /// The key of the configuration.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is so, and what to do.
+        why: String,
+    },
+    /// No software RDMA device could be made.
+    #[error(
+        "cannot make a software RDMA device on {netdev}, the netdev of {device}; is the module rdma_rxe installed?"
+    )]
+    NoSoftRdma {
+        /// The device.
+        device: PciAddress,
+        /// Its netdev.
+        netdev: String,
+        /// Why.
+        source: NetlinkError,
+    },
+    /// The pod's view of its devices could not be had.
+    #[error("cannot look for the RDMA device of {device} in the pod")]
+    SandboxSysfs {
+        /// The device.
+        device: PciAddress,
+        /// Why.
+        source: MountSysfsError,
+    },
     /// The VF's link could not be asked who has an address.
     #[error("cannot probe for addresses on the link of VF {device}")]
     Probe {
@@ -180,6 +245,7 @@ impl AttachmentError {
             Self::Rtnl { source, .. } => source.errno(),
             Self::SettingRefused(refusal) => refusal.source.errno(),
             Self::Probe { source, .. } => source.errno(),
+            Self::Rdma { source, .. } | Self::NoSoftRdma { source, .. } => source.errno(),
             Self::NotConverged { source: Some(source), .. } => return source.is_transient(),
             _ => None,
         };
@@ -189,6 +255,11 @@ impl AttachmentError {
     /// A refusal of the kernel while it was asked about `device`.
     pub(super) fn rtnl(device: PciAddress) -> impl Fn(RtnlError) -> Self + Copy {
         move |source| Self::Rtnl { device, source }
+    }
+
+    /// A refusal of the RDMA subsystem while it was asked about `device`.
+    pub(super) fn rdma(device: PciAddress) -> impl Fn(NetlinkError) -> Self + Copy {
+        move |source| Self::Rdma { device, source }
     }
 
     /// A failure of sysfs while it was asked about `device`.
@@ -206,6 +277,26 @@ fn advice(refusal: &RtnlError, key: &str) -> String {
         Some(Errno::EBUSY | Errno::EAGAIN) => "it is busy: try again".to_owned(),
         _ => format!("it does not take this value: change or remove {key} in the network's configuration"),
     }
+}
+
+/// What to do about a refusal of the RDMA subsystem, with a leading separator.
+fn rdma_advice(refusal: &NetlinkError) -> &'static str {
+    match refusal.errno().map(Errno::from_raw) {
+        Some(Errno::EOPNOTSUPP) => {
+            "; its driver cannot move it between namespaces: set rdma to \"off\", or the system to shared mode"
+        }
+        Some(Errno::EEXIST) => "; another RDMA device has that name: choose another rdmaDeviceName",
+        _ => "",
+    }
+}
+
+/// The addresses that a table of GIDs lacks, with a leading separator.
+fn unanswered(missing: &[IpAddr]) -> String {
+    if missing.is_empty() {
+        return String::new();
+    }
+    let missing: Vec<String> = missing.iter().map(IpAddr::to_string).collect();
+    format!(", and its table has no RoCE v2 GID of {}", missing.join(", "))
 }
 
 struct Listed<'a>(&'a [Operation]);

@@ -12,6 +12,8 @@ mod mac;
 #[cfg(test)]
 pub(crate) mod model;
 mod neighbours;
+mod rdma;
+mod rdma_access;
 mod setting;
 mod state;
 mod wanted;
@@ -20,5 +22,6 @@ pub use access::VfAccess;
 pub use converge::OnRefusal;
 pub use diff::{Operation, diff};
 pub use error::{AttachmentError, SettingRefusal};
-pub use state::{LinkState, Place, VfState};
-pub use wanted::wanted;
+pub use rdma_access::ReadyRdma;
+pub use state::{LinkState, Place, RdmaKind, RdmaPlace, RdmaState, VfState};
+pub use wanted::{Wish, wanted};

@@ -5,7 +5,7 @@ use zerobridge_kernel::{Route, VfAdmin, VlanProtocol, VlanTag, VlanTrunk};
 use zerobridge_proto::Mac;
 
 use super::diff::Operation;
-use super::state::{LinkState, Place, VfState};
+use super::state::{LinkState, Place, RdmaKind, RdmaPlace, RdmaState, VfState};
 
 /// A VF as it lies on the host.
 pub(crate) fn at_home() -> VfState {
@@ -24,6 +24,7 @@ pub(crate) fn at_home() -> VfState {
             promiscuous: false,
             up: false,
         }),
+        rdma: None,
         addresses: Vec::new(),
         routes: Vec::new(),
     }
@@ -54,6 +55,20 @@ pub(crate) fn in_pod() -> VfState {
 /// A VF that a userspace driver has.
 pub(crate) fn with_vfio() -> VfState {
     VfState { driver: Some("vfio-pci".to_owned()), link: None, ..at_home() }
+}
+
+/// The same with a RoCE device where its netdev is.
+pub(crate) fn with_roce(state: VfState) -> VfState {
+    let at_home = state.link.as_ref().is_none_or(|link| link.place == Place::Host);
+    let place = if at_home { RdmaPlace::Host } else { RdmaPlace::Sandbox };
+    let rdma = RdmaState { kind: RdmaKind::Ethernet, place, name: "mlx5_3".to_owned() };
+    VfState { driver: Some("mlx5_core".to_owned()), rdma: Some(rdma), ..state }
+}
+
+/// The same with a software RDMA device, as a pod wants it.
+pub(crate) fn with_soft_rdma(state: VfState, place: RdmaPlace) -> VfState {
+    let rdma = RdmaState { kind: RdmaKind::Soft, place, name: "rdma0".to_owned() };
+    VfState { rdma: Some(rdma), ..state }
 }
 
 /// A function that nobody administers, as it lies on the host.
@@ -110,6 +125,45 @@ pub(crate) fn any_state(driver: &'static str) -> impl Strategy<Value = VfState> 
             state
         },
     )
+}
+
+/// An RDMA device beside a state: where it is, or should be.
+type BesideState = fn(&VfState) -> Option<RdmaState>;
+
+/// RDMA devices before and after: hardware of either kind wherever it may be found, and software.
+pub(crate) fn any_rdma() -> impl Strategy<Value = (BesideState, BesideState)> {
+    fn rdma(kind: RdmaKind, place: RdmaPlace, name: &str) -> Option<RdmaState> {
+        Some(RdmaState { kind, place, name: name.to_owned() })
+    }
+    fn beside(state: &VfState) -> RdmaPlace {
+        let on_host = state.link.as_ref().is_none_or(|link| link.place == Place::Host);
+        if on_host { RdmaPlace::Host } else { RdmaPlace::Sandbox }
+    }
+    fn soft_in_pod(state: &VfState) -> Option<RdmaState> {
+        (beside(state) == RdmaPlace::Sandbox).then(|| rdma(RdmaKind::Soft, RdmaPlace::Sandbox, "rdma0"))?
+    }
+    let pairs: Vec<(BesideState, BesideState)> = vec![
+        (
+            |state| rdma(RdmaKind::Ethernet, beside(state), "mlx5_3"),
+            |state| rdma(RdmaKind::Ethernet, beside(state), "rdma0"),
+        ),
+        (
+            |_| rdma(RdmaKind::Ethernet, RdmaPlace::Host, "ibdev0"),
+            |state| rdma(RdmaKind::Ethernet, beside(state), "mlx5_3"),
+        ),
+        (
+            |state| rdma(RdmaKind::Infiniband, beside(state), "mlx5_3"),
+            |state| rdma(RdmaKind::Infiniband, beside(state), "mlx5_3"),
+        ),
+        (
+            |_| rdma(RdmaKind::Ethernet, RdmaPlace::Everywhere, "mlx5_3"),
+            |_| rdma(RdmaKind::Ethernet, RdmaPlace::Everywhere, "mlx5_3"),
+        ),
+        (|_| None, soft_in_pod),
+        (soft_in_pod, |_| None),
+        (soft_in_pod, soft_in_pod),
+    ];
+    prop::sample::select(pairs)
 }
 
 /// A VF, and what its drivers keep to themselves.
@@ -198,6 +252,14 @@ impl Modelled {
             Operation::AwaitMac(_) => self.settle(),
             Operation::Move { to, name, mtu } => {
                 refuse_taken_name(link, name)?;
+                if let Some(rdma) = &state.rdma {
+                    if rdma.kind == RdmaKind::Soft {
+                        return Err("the software RDMA device would be lost".to_owned());
+                    }
+                    if rdma.place == RdmaPlace::Sandbox && *to == Place::Host {
+                        return Err("the RDMA device would be left behind".to_owned());
+                    }
+                }
                 (link.place, link.name, link.up) = (*to, name.clone(), false);
                 link.mtu = mtu.unwrap_or(link.mtu);
                 state.addresses.clear();
@@ -223,6 +285,33 @@ impl Modelled {
                     state.routes.clear();
                 }
             }
+            Operation::MoveRdma(to) => {
+                let rdma = state.rdma.as_mut().ok_or("ENODEV: there is no RDMA device")?;
+                rdma.place = if *to == Place::Host { RdmaPlace::Host } else { RdmaPlace::Sandbox };
+                if rdma.kind == RdmaKind::Infiniband {
+                    // IPoIB makes it anew.
+                    (link.place, link.name, link.up) = (Place::Host, "ib0".to_owned(), false);
+                    link.alt_names.clear();
+                    link.alias = Some(String::new());
+                    (link.all_multicast, link.promiscuous) = (false, false);
+                    state.addresses.clear();
+                    state.routes.clear();
+                }
+            }
+            Operation::RenameRdma(name) => {
+                let rdma = state.rdma.as_mut().ok_or("ENODEV: there is no RDMA device")?;
+                rdma.name.clone_from(name);
+            }
+            Operation::AddSoftRdma => {
+                let rdma = RdmaState {
+                    kind: RdmaKind::Soft,
+                    place: RdmaPlace::Host,
+                    name: "rxe_0000_01_10_0".to_owned(),
+                };
+                state.rdma = Some(rdma);
+            }
+            Operation::RemoveSoftRdma => state.rdma = None,
+            Operation::AwaitRdma => return Err("there is no RDMA device to wait for".to_owned()),
             Operation::AddAddress(address) => state.addresses.push(*address),
             Operation::AddRoute(route) => {
                 if !link.up {

@@ -47,6 +47,41 @@ pub struct LinkState {
     pub up: bool,
 }
 
+/// Where an RDMA device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RdmaPlace {
+    /// Every namespace sees it: the RDMA subsystem is in shared mode, and nothing can be moved.
+    Everywhere,
+    /// The namespace that this program runs in.
+    Host,
+    /// The pod's network namespace.
+    Sandbox,
+}
+
+/// What an RDMA device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RdmaKind {
+    /// A part of the device, which speaks RDMA over Ethernet.
+    Ethernet,
+    /// A part of the device, which speaks InfiniBand: its netdev is made anew wherever it goes.
+    Infiniband,
+    /// Software (rxe) on the netdev, made for the pod. It ends when the netdev moves.
+    Soft,
+}
+
+/// The RDMA device of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdmaState {
+    /// What it is.
+    pub kind: RdmaKind,
+    /// Which namespace has it.
+    pub place: RdmaPlace,
+    /// Its name there.
+    pub name: String,
+}
+
 /// One device completely: a VF, or a whole function that nobody administers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VfState {
@@ -61,6 +96,9 @@ pub struct VfState {
     pub vlan_trunk: Option<VlanTrunk>,
     /// The netdev; `None` for a device that a userspace driver has.
     pub link: Option<LinkState>,
+    /// The RDMA device. `None` where there is none, and in a record that is older than this field.
+    #[serde(default)]
+    pub rdma: Option<RdmaState>,
     /// Addresses of the netdev. Others that somebody added are not ours to judge.
     pub addresses: Vec<IpNet>,
     /// Routes by the netdev. Others that somebody added are not ours to judge.
@@ -82,17 +120,20 @@ impl VfState {
     }
 
     /// As much of this state as a device can be brought to that is `observed`. When somebody changed the driver so that a
-    /// netdev went or came, the driver is his and the netdev with it; what the PF imposes is still ours.
+    /// netdev went or came, the driver is his and the netdev with it, and the RDMA device; what the PF imposes is still ours.
+    /// Likewise an RDMA device that went alone is whoever's who unloaded its driver.
     #[must_use]
     pub fn within_reach_of(&self, observed: &Self) -> Self {
         if self.link.is_some() == observed.link.is_some() {
-            return self.clone();
+            let rdma = self.rdma.clone().filter(|_| observed.rdma.is_some());
+            return Self { rdma, ..self.clone() };
         }
         Self {
             driver: observed.driver.clone(),
             admin: self.admin,
             vlan_trunk: self.vlan_trunk.clone(),
             link: observed.link.clone(),
+            rdma: observed.rdma.clone(),
             addresses: Vec::new(),
             routes: Vec::new(),
         }
@@ -102,7 +143,7 @@ impl VfState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attachment::model::{at_home, with_vfio};
+    use crate::attachment::model::{at_home, with_roce, with_vfio};
 
     #[test]
     fn a_record_of_an_older_version_is_read() {
@@ -113,7 +154,7 @@ mod tests {
         let mut expected = VfState { driver: None, ..at_home() };
         expected.link.as_mut().unwrap().alias = None;
         assert_eq!(serde_json::from_str::<VfState>(text).unwrap(), expected);
-        for state in [at_home(), with_vfio()] {
+        for state in [at_home(), with_vfio(), with_roce(at_home())] {
             let text = serde_json::to_string(&state).unwrap();
             assert_eq!(serde_json::from_str::<VfState>(&text).unwrap(), state);
         }
@@ -127,6 +168,14 @@ mod tests {
         assert_eq!(state.mac(), None);
         state.link = at_home().link;
         assert_eq!(state.mac(), Some(at_home().link.unwrap().mac));
+    }
+
+    #[test]
+    fn an_rdma_device_that_somebody_took_away_is_not_ours_to_restore() {
+        let home = with_roce(at_home());
+        assert_eq!(home.within_reach_of(&home), home);
+        let bare = VfState { rdma: None, ..home.clone() };
+        assert_eq!(home.within_reach_of(&bare), bare);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use zerobridge_proto::cni::{
 
 pub(crate) use ipam::{Ipam, delegated_networks, network_names};
 pub(crate) use paths::Paths;
-pub(crate) use settings::VfSettings;
+pub(crate) use settings::{RdmaSetting, VfSettings};
 
 /// Keys of the plugin object beside those of a network.
 const PLUGIN_KEYS: [&str; 6] = ["deviceID", "pciBusID", "networks", "readyWhenFull", "logLevel", "logFile"];

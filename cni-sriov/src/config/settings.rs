@@ -13,6 +13,13 @@ const MAX_VLAN: u16 = 4094;
 /// The smallest MTU that IPv4 allows (RFC 791) and the largest that an Ethernet driver of the kernel offers.
 const MTU_RANGE: (u32, u32) = (68, 65535);
 
+const RDMA_SETTINGS: &str = "\"auto\", \"exclusive\", \"shared\", \"soft\" or \"off\"";
+
+const RDMA_NAMES: &str = "up to 63 letters, digits, '_', '-' and '.', beginning with a letter or digit";
+
+/// `IB_DEVICE_NAME_MAX` of the kernel's `rdma/ib_verbs.h`, without the zero byte. The kernel cuts a longer name without a word.
+const MAX_RDMA_NAME: usize = 63;
+
 /// What to set of a VF. Absent means untouched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VfSettings {
@@ -38,10 +45,46 @@ pub struct VfSettings {
     pub all_multicast: bool,
     /// `promisc`; `false` is as absent.
     pub promiscuous: bool,
+    /// `rdma`: what becomes of the RDMA device.
+    pub rdma: RdmaSetting,
+    /// `rdmaDeviceName`: what it is called in the pod.
+    pub rdma_name: Option<String>,
+}
+
+/// What becomes of a VF's RDMA device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RdmaSetting {
+    /// It follows the VF where that is possible.
+    #[default]
+    Auto,
+    /// It goes into the pod alone; anything else is an error.
+    Exclusive,
+    /// There must be one, and every namespace sees it.
+    Shared,
+    /// One of software is made on the VF in the pod.
+    Soft,
+    /// It stays where it is.
+    Off,
+}
+
+impl RdmaSetting {
+    const ALL: [Self; 5] = [Self::Auto, Self::Exclusive, Self::Shared, Self::Soft, Self::Off];
+
+    /// As it stands in a configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+            Self::Soft => "soft",
+            Self::Off => "off",
+        }
+    }
 }
 
 impl VfSettings {
-    pub(super) const KEYS: [&str; 13] = [
+    pub(super) const KEYS: [&str; 15] = [
         "vlan",
         "vlanQoS",
         "vlanProto",
@@ -55,6 +98,8 @@ impl VfSettings {
         "vlanTrunk",
         "allmulti",
         "promisc",
+        "rdma",
+        "rdmaDeviceName",
     ];
 
     /// Reads the keys that are there. `place` goes before a key's name in an error, such as `networks[1].`.
@@ -76,6 +121,9 @@ impl VfSettings {
             )?,
             all_multicast: keys.flag("allmulti")?,
             promiscuous: keys.flag("promisc")?,
+            rdma: keys.text("rdma", RDMA_SETTINGS, rdma_setting)?.unwrap_or_default(),
+            rdma_name: keys
+                .text("rdmaDeviceName", RDMA_NAMES, |text| is_rdma_name(text).then(|| text.to_owned()))?,
         })
     }
 
@@ -97,6 +145,13 @@ impl VfSettings {
         if let Some((key, _)) = untrusted.iter().find(|(_, asked)| *asked && self.trust != Some(true)) {
             return Err(invalid(format!(
                 "{key} of network {network} is true, and a NIC grants that to trusted VFs only; set trust to \"on\" as well"
+            )));
+        }
+        if let (Some(name), RdmaSetting::Off | RdmaSetting::Shared) = (&self.rdma_name, self.rdma) {
+            return Err(invalid(format!(
+                "rdmaDeviceName of network {network} is \"{name}\", and its rdma is \"{}\"; a device that does not move keeps its \
+                 name, so remove one of them",
+                self.rdma.as_str()
             )));
         }
         if let (Some(trunk), Some(vlan)) = (&self.vlan_trunk, self.vlan.filter(|vlan| vlan.id > 0)) {
@@ -195,6 +250,17 @@ fn link_state(text: &str) -> Option<VfLinkState> {
         "disable" => Some(VfLinkState::Disable),
         _ => None,
     }
+}
+
+fn rdma_setting(text: &str) -> Option<RdmaSetting> {
+    RdmaSetting::ALL.into_iter().find(|setting| setting.as_str() == text)
+}
+
+fn is_rdma_name(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    text.len() <= MAX_RDMA_NAME
+        && text.bytes().all(is_inner)
+        && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
 }
 
 fn vlan_protocol(text: &str) -> Option<VlanProtocol> {

@@ -63,6 +63,13 @@ fn every_bad_value_is_named_with_what_is_allowed() {
         (json!({"allmulti": true}), ErrorCode::INVALID_CONFIG, &["allmulti", "trust"]),
         (json!({"promisc": true, "trust": "off"}), ErrorCode::INVALID_CONFIG, &["promisc", "trust"]),
         (json!({"promisc": "on"}), ErrorCode::INVALID_CONFIG, &["promisc is \"on\"", "true or false"]),
+        (json!({"rdma": "softroce"}), ErrorCode::INVALID_CONFIG, &["rdma is \"softroce\"", "\"exclusive\""]),
+        (json!({"rdmaDeviceName": "a/b"}), ErrorCode::INVALID_CONFIG, &["rdmaDeviceName", "63 letters"]),
+        (
+            json!({"rdmaDeviceName": "rdma0", "rdma": "shared"}),
+            ErrorCode::INVALID_CONFIG,
+            &["rdmaDeviceName", "\"rdma0\"", "\"shared\""],
+        ),
         (json!({"vlanTrunk": "9-4"}), ErrorCode::INVALID_CONFIG, &["vlanTrunk is \"9-4\"", "2,4-9"]),
         (json!({"vlanTrunk": "2", "vlan": 5}), ErrorCode::INVALID_CONFIG, &["vlanTrunk", "vlan is 5"]),
         (

@@ -63,7 +63,9 @@ impl World {
             now: UnixSeconds(10),
         };
         let config = Config::parse(&self.config, &environment.args).unwrap();
-        let selection = Selection { device: config.device.unwrap(), network: &config.networks[0] };
+        let (device, network) = (config.device.unwrap(), &config.networks[0]);
+        let selection = Selection { device, network };
+        let wish = Wish { device, network, ifname: &call.environment.ifname, rdma_mode: None };
         let repairer = Repairer {
             sysfs: Sysfs::new(self.folder.path().join("sys")),
             run_dir: self.folder.path().join("run"),
@@ -74,8 +76,8 @@ impl World {
         let attempt = Attempt {
             call: &call,
             repairer: &repairer,
-            selection,
-            source: Source::of(&call, selection)?.carried_by(&call, selection, &at_home())?,
+            wish,
+            source: Source::of(&call, selection)?.carried_by(wish, &at_home())?,
             sandbox: Sandbox { path: "/run/netns/x".into(), dev: 4, ino: 5 },
             original: &at_home(),
             existing,

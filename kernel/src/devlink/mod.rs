@@ -12,8 +12,9 @@ use nix::libc;
 use thiserror::Error;
 use zerobridge_proto::PciAddress;
 
+use crate::netlink::attributes::Attributes;
 use crate::netlink::{Conversation, NetlinkError};
-use message::{Attributes, GenericMessage};
+use message::GenericMessage;
 
 /// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY` and `CTRL_ATTR_…` of the kernel's `linux/genetlink.h`: which number a family has.
 const CONTROLLER: u16 = 16;

@@ -15,8 +15,10 @@ mod character;
 mod dev;
 mod error;
 mod function;
+mod gid;
 mod machine;
 mod memory;
+mod mounted;
 mod owner;
 mod rdma;
 mod rooted;
@@ -35,6 +37,7 @@ pub use dev::DevFolder;
 pub use error::SysfsError;
 pub use function::{FunctionRole, PciFunction, VfPosition};
 pub use machine::{AuxDevice, LinkType, Machine, Netdev, RdmaDevice, RdmaPort, VdpaDevice};
+pub use mounted::{MountSysfsError, MountedSysfs};
 pub use scanner::Scanner;
 #[cfg(any(test, feature = "testing"))]
 pub use tree::{FakeFunction, FakeRdma, SysfsTree};

@@ -5,9 +5,9 @@ use std::hint::black_box;
 use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::netlink::take;
-use crate::{devlink, frame, rtnl, uevent};
+use crate::{devlink, frame, rdma, rtnl, uevent};
 
-/// Reads a datagram as an answer of the routing family, as one of devlink, and as a uevent, and looks at everything that
+/// Reads a datagram as an answer of the routing family, as one of devlink and of the RDMA subsystem, and as a uevent, and looks at everything that
 /// this crate ever reads in one.
 pub fn read_datagram(datagram: &[u8]) {
     // Every message of an answer repeats its request's number, so the first one's is that of the request.
@@ -15,8 +15,10 @@ pub fn read_datagram(datagram: &[u8]) {
     let request = || "read a datagram".to_owned();
     let route = &mut |message: RouteNetlinkMessage| rtnl::read_all_of(message);
     let generic = &mut |message| devlink::read_all_of(&message);
+    let of_rdma = &mut |message| rdma::read_all_of(&message);
     let refusals = [
         take(datagram, number, &request, &mut 0, route).map(drop),
+        take(datagram, number, &request, &mut 0, of_rdma).map(drop),
         take(datagram, number, &request, &mut 0, generic).map(drop),
     ];
     black_box(refusals.map(|outcome| outcome.map_err(|error| error.to_string()).err()));

@@ -23,5 +23,5 @@ pub use environment::{Command, Environment};
 pub use error::{CniError, ErrorCode};
 pub use keys::{nearest, reject_unknown_keys};
 pub use name::{is_container_id, is_interface_name, is_network_name};
-pub use result::{AddResult, Dns, Interface, Ip, Route};
+pub use result::{AddResult, Dns, Gid, Interface, InterfaceRdma, Ip, Route};
 pub use version::{Version, VersionError, supported_versions, version_answer};

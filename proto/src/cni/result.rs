@@ -48,6 +48,28 @@ pub struct Interface {
     /// The PCI function behind it. Since 1.1.0.
     #[serde(default, rename = "pciID", skip_serializing_if = "Option::is_none")]
     pub pci_id: Option<String>,
+    /// The RDMA device behind it. Not a key of the specification, which has none for it; readers pass over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<InterfaceRdma>,
+}
+
+/// The RDMA device behind an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceRdma {
+    /// Its name in the container.
+    pub device: String,
+    /// Under which index of its first port's table it answers for each address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gids: Vec<Gid>,
+}
+
+/// A GID of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gid {
+    /// The address that it stands for.
+    pub address: IpAddr,
+    /// Its index in the port's table.
+    pub index: u16,
 }
 
 /// One address of an attachment.
@@ -112,7 +134,8 @@ impl AddResult {
         let mut result = self.clone();
         if version < Version::V1_1_0 {
             for interface in &mut result.interfaces {
-                *interface = Interface { mtu: None, socket_path: None, pci_id: None, ..interface.clone() };
+                *interface =
+                    Interface { mtu: None, socket_path: None, pci_id: None, rdma: None, ..interface.clone() };
             }
             for route in &mut result.routes {
                 *route = Route::new(route.dst, route.gw);
@@ -167,6 +190,7 @@ impl Interface {
             sandbox: Some(sandbox.to_owned()),
             socket_path: None,
             pci_id: Some(device.to_string()),
+            rdma: None,
         }
     }
 }

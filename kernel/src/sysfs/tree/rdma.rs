@@ -62,6 +62,16 @@ impl SysfsTree {
         self.write_port(rdma, "pkeys/0", &format!("0x{pkey:04x}"));
     }
 
+    /// Shows a GID of an RDMA device's port, written as the kernel does, with its type.
+    pub fn gid(&self, rdma: &str, index: u16, gid: &str, kind: &str) {
+        let port = self.root.join(format!("class/infiniband/{rdma}/ports/1"));
+        for folder in ["gids", "gid_attrs/types"] {
+            fs::create_dir_all(port.join(folder)).unwrap();
+        }
+        self.write_port(rdma, &format!("gids/{index}"), gid);
+        self.write_port(rdma, &format!("gid_attrs/types/{index}"), kind);
+    }
+
     fn show_rdma_at(&self, place: &str, rdma: &FakeRdma) {
         let FakeRdma { name, number, infiniband } = rdma;
         self.link(&format!("class/infiniband/{name}"), &format!("{place}/infiniband/{name}"));
