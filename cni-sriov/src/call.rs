@@ -75,6 +75,7 @@ impl Call<'_> {
         Repairer {
             sysfs: self.sysfs(),
             run_dir: self.paths.run_dir.clone(),
+            cdi_dir: self.paths.cdi_dir.clone(),
             boot_id: self.boot_id.clone(),
             on_behalf_of: format!("{} of {}", self.environment.command, self.owner()),
             patience: LOCK_PATIENCE,

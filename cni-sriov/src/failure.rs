@@ -79,6 +79,7 @@ pub(crate) fn repair_error(error: RepairError) -> CniError {
         RepairError::Record(error) => record_error(error),
         // Not gone, which would be no error, but out of reach.
         RepairError::Sandbox(error) => CniError::from_chain(ErrorCode::IO, &error),
+        RepairError::Nodes(error) => CniError::from_chain(ErrorCode::IO, &error),
         RepairError::Vf(error) => attachment_error(error),
         RepairError::Ipam(error) => error,
     }

@@ -5,7 +5,7 @@
 //! outlives the call.
 //!
 //! The node's daemon ends attachments by the same code as DEL does ([`Repairer`]), and asks the kubelet by the same
-//! client as ADD does ([`list_pod_resources`]).
+//! client as ADD does ([`list_pod_resources`]). Both write documents for others in one way ([`documents`]).
 #![forbid(unsafe_code)]
 
 mod add;
@@ -16,6 +16,7 @@ pub mod codes;
 mod config;
 mod del;
 mod delegate;
+pub mod documents;
 mod failure;
 mod gc;
 mod lock;
@@ -24,6 +25,7 @@ mod neighbours;
 mod plugin;
 mod pod_resources;
 mod promise;
+mod rdma_nodes;
 mod record;
 #[cfg(test)]
 #[path = "../tests/node/recording_ipam.rs"]
@@ -35,5 +37,6 @@ mod status;
 pub use lock::LockError;
 pub use plugin::run;
 pub use pod_resources::{PodResourcesError, list_pod_resources};
+pub use rdma_nodes::rdma_nodes_name;
 pub use record::RecordError;
 pub use repairer::{RepairError, Repairer};

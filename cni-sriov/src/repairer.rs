@@ -16,7 +16,9 @@ use zerobridge_proto::cni::{CniError, Command};
 
 use crate::attachment::{AttachmentError, VfAccess};
 use crate::delegate::Delegate;
+use crate::documents::DocumentError;
 use crate::lock::{LockError, VfLock};
+use crate::rdma_nodes;
 use crate::record::{self, RecordError};
 
 /// Ends attachments of this node.
@@ -27,6 +29,8 @@ pub struct Repairer {
     pub sysfs: Sysfs,
     /// Where the locks of VFs are, the same for everybody who changes VFs; usually `/run/zerobridge`.
     pub run_dir: PathBuf,
+    /// Where the specifications of RDMA nodes are, the same for everybody who changes VFs; usually `/var/run/cdi`.
+    pub cdi_dir: PathBuf,
     /// The kernel's `boot_id`: an attachment of another boot is forgotten, its VF being left alone.
     pub boot_id: String,
     /// Who does it, for whoever finds a VF locked: `DEL of eth0 of container 4f1c`.
@@ -53,6 +57,9 @@ pub enum RepairError {
     /// The VF is out of reach, or the kernel refused.
     #[error(transparent)]
     Vf(#[from] AttachmentError),
+    /// The container runtime could not be told that the RDMA device is no longer the pod's.
+    #[error(transparent)]
+    Nodes(#[from] DocumentError),
     /// The VF is as it was before, but the IPAM plugin that gave the addresses does not take them back.
     #[error(transparent)]
     Ipam(CniError),
@@ -107,6 +114,8 @@ impl Repairer {
         let recorded = record::delegation(record)?;
         let given = delegates.iter().find(|delegate| delegate.network() == record.network);
         let recorded = recorded.filter(|recorded| !given.is_some_and(|given| given.is_that_of(recorded)));
+        // First, so that no container is given nodes that are about to be somebody else's.
+        rdma_nodes::remove(&self.cdi_dir, device)?;
         if record.boot_id == self.boot_id {
             self.restore(record)?;
         } else {
@@ -225,6 +234,7 @@ mod tests {
             Repairer {
                 sysfs: Sysfs::new(self.tree.root()),
                 run_dir: self.folder.path().join("run"),
+                cdi_dir: self.folder.path().join("cdi"),
                 boot_id: "this".to_owned(),
                 on_behalf_of: "a test".to_owned(),
                 patience: Duration::ZERO,

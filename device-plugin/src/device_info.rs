@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use zerobridge_proto::DeviceInfo;
 
 use crate::device::DeviceId;
-use crate::documents::{Document, DocumentError, DocumentFolder};
 use crate::resource::ResourceName;
+use zerobridge_cni_sriov::documents::{Document, DocumentError, DocumentFolder};
 
 /// How the name of every device-info file ends (Device Information Specification 1.1.0, section 4.1).
 const ENDING: &str = "-device.json";

@@ -15,7 +15,6 @@ mod daemon;
 mod debounce;
 mod device;
 mod device_info;
-mod documents;
 mod duration;
 mod explanation;
 mod folder_watch;
@@ -44,7 +43,6 @@ pub use config::{
 pub use daemon::{ConfigurationError, DaemonError, PresenceError, Settings, dry_run, node_config, run};
 pub use device::{Device, DeviceId, DeviceIdError, Hardware};
 pub use device_info::DeviceInfoFolder;
-pub use documents::{Document, DocumentError};
 pub use explanation::{Explanation, Outcome, PoolExplanation, Problem, explain};
 pub use health::{Check, HealthPolicy, Policy};
 pub use kubelet::EndpointError;
@@ -58,3 +56,4 @@ pub use selector::{
     Candidate, HexId, Indexes, PartitionKey, PfSelector, PortMatch, RootSelector, Selector, SelectorError,
     Selectors, Subject, VdpaType, Verdict,
 };
+pub use zerobridge_cni_sriov::documents::{Document, DocumentError};

@@ -87,6 +87,12 @@ impl VfAccess {
         Ok(access)
     }
 
+    /// Which device this is.
+    #[must_use]
+    pub fn device(&self) -> PciAddress {
+        self.device
+    }
+
     /// Finds the link through which the VF is administered. A VF of a function with two ports tells which only while its
     /// netdev is on the host, so this is asked again when it has come home.
     pub(super) fn find_port(&mut self, position: Option<VfPosition>) -> Result<(), AttachmentError> {

@@ -291,6 +291,26 @@ impl VfAccess {
         }
     }
 
+    /// The device nodes of the RDMA device, named below `/dev`: one for verbs, and for InfiniBand those of management
+    /// datagrams and subnet managers.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn rdma_nodes(&mut self) -> Result<Vec<String>, AttachmentError> {
+        let rdma_error = AttachmentError::rdma(self.device);
+        let Some((rdma, view)) = self.rdma_view() else { return Ok(Vec::new()) };
+        let Some(Found { place, device, .. }) = rdma.found.clone() else { return Ok(Vec::new()) };
+        let socket = rdma.socket(place, &view)?;
+        let mut nodes = Vec::from_iter(socket.node(device.index, None, "uverbs").map_err(rdma_error)?);
+        let ports = if device.protocol == RdmaProtocol::InfiniBand { device.ports } else { 0 };
+        for port in 1..=ports {
+            for kind in ["umad", "issm"] {
+                nodes.extend(socket.node(device.index, Some(port), kind).map_err(rdma_error)?);
+            }
+        }
+        Ok(nodes.into_iter().map(|node| format!("infiniband/{}", node.name)).collect())
+    }
+
     /// The netdev that IPoIB makes anew on the host.
     fn await_netdev(&mut self) -> Result<(), AttachmentError> {
         let deadline = Instant::now() + RETURN_TIMEOUT;

@@ -18,6 +18,8 @@ pub(crate) struct Paths {
     pub kubelet_root: PathBuf,
     /// Where sysfs is mounted.
     pub sysfs: PathBuf,
+    /// Where container runtimes look for specifications that programs make (`SPEC.md` of CDI).
+    pub cdi_dir: PathBuf,
 }
 
 impl Default for Paths {
@@ -27,13 +29,14 @@ impl Default for Paths {
             run_dir: "/run/zerobridge".into(),
             kubelet_root: "/var/lib/kubelet".into(),
             sysfs: "/sys".into(),
+            cdi_dir: "/var/run/cdi".into(),
         }
     }
 }
 
 impl Paths {
     /// The keys that name them.
-    pub(super) const KEYS: [&str; 4] = ["stateDir", "runDir", "kubeletRoot", "sysfs"];
+    pub(super) const KEYS: [&str; 5] = ["stateDir", "runDir", "kubeletRoot", "sysfs", "cdiDir"];
 
     /// Reads the keys that are there; the others keep their defaults.
     ///
@@ -41,12 +44,13 @@ impl Paths {
     /// Code 7 for what is no absolute path.
     pub(crate) fn parse(config: &NetworkConfig) -> Result<Self, CniError> {
         let mut paths = Self::default();
-        let [state_dir, run_dir, kubelet_root, sysfs] = Self::KEYS;
+        let [state_dir, run_dir, kubelet_root, sysfs, cdi_dir] = Self::KEYS;
         for (key, path) in [
             (state_dir, &mut paths.state_dir),
             (run_dir, &mut paths.run_dir),
             (kubelet_root, &mut paths.kubelet_root),
             (sysfs, &mut paths.sysfs),
+            (cdi_dir, &mut paths.cdi_dir),
         ] {
             match config.own.get(key) {
                 None => {}

@@ -69,6 +69,7 @@ impl World {
         let repairer = Repairer {
             sysfs: Sysfs::new(self.folder.path().join("sys")),
             run_dir: self.folder.path().join("run"),
+            cdi_dir: self.folder.path().join("cdi"),
             boot_id: "this".to_owned(),
             on_behalf_of: "a test".to_owned(),
             patience: Duration::ZERO,

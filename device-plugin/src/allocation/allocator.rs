@@ -12,7 +12,7 @@ use crate::cdi::{CdiError, CdiFolder, NodeMethod};
 use crate::config::PoolConfig;
 use crate::device::{Device, DeviceId};
 use crate::device_info::DeviceInfoFolder;
-use crate::documents::DocumentError;
+use zerobridge_cni_sriov::documents::DocumentError;
 
 /// Gives devices to containers.
 #[derive(Debug)]

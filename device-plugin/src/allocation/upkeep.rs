@@ -12,8 +12,8 @@ use crate::cdi::{NodeMethod, stale_specs};
 use crate::config::PoolConfig;
 use crate::device::{Device, DeviceId};
 use crate::device_info::stale_device_infos;
-use crate::documents::{Document, DocumentError};
 use crate::resource::ResourceName;
+use zerobridge_cni_sriov::documents::{Document, DocumentError};
 
 /// Every device that the kubelet knows to be somebody's, with the resource under which it was given.
 pub(crate) type Held = BTreeSet<(ResourceName, DeviceId)>;

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::name::owner;
 use crate::device::DeviceId;
-use crate::documents::Document;
 use crate::resource::ResourceName;
+use zerobridge_cni_sriov::documents::Document;
 
 /// Which of the files in the folder are ours, of a device that is not in `held`, and older than `grace` at the time `now`.
 ///

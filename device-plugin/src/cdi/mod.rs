@@ -19,10 +19,10 @@ pub use support::NodeMethod;
 pub(crate) use support::node_method;
 
 use crate::device::DeviceId;
-use crate::documents::{Document, DocumentError, DocumentFolder};
 use crate::resource::ResourceName;
 use name::{file_name, kind};
 use thiserror::Error;
+use zerobridge_cni_sriov::documents::{Document, DocumentError, DocumentFolder};
 
 /// The folder in which container runtimes look for specifications that programs make (`SPEC.md` of CDI).
 #[derive(Debug)]

@@ -67,6 +67,7 @@ impl Upkeep {
         let repairer = Repairer {
             sysfs: Sysfs::new(&settings.roots.sysfs),
             run_dir: settings.run_dir.clone(),
+            cdi_dir: settings.cdi_dir.clone(),
             boot_id: boot_id(&settings.roots.procfs).map_err(DaemonError::BootId)?,
             on_behalf_of: "the reconciler of the device plugin".to_owned(),
             patience: PATIENCE,

@@ -171,6 +171,7 @@ mod tests {
             let repairer = Repairer {
                 sysfs: Sysfs::new(tree.root()),
                 run_dir: folder.path().join("run"),
+                cdi_dir: folder.path().join("cdi"),
                 boot_id: "this".to_owned(),
                 on_behalf_of: "a test".to_owned(),
                 patience: Duration::ZERO,

@@ -248,8 +248,10 @@ impl RdmaSocket {
         let request = RdmaMessage::request(command::GET_CHARDEV, &attributes);
         let answer =
             self.conversation.get(request, || format!("find the {kind} node of RDMA device {}", device.0));
-        let answer = unless_gone(answer, None)?;
-        Ok(answer.and_then(|answer| node_of(answer.attributes())))
+        match answer {
+            Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => Ok(None),
+            answer => Ok(unless_gone(answer, None)?.and_then(|answer| node_of(answer.attributes()))),
+        }
     }
 
     fn change(

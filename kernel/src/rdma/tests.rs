@@ -156,6 +156,9 @@ fn a_device_node_is_told_with_its_numbers() {
     };
     let uverbs = RdmaNode { name: "uverbs2".to_owned(), major: 231, minor: 194 };
     assert_eq!(node(0, 2, None, "uverbs").unwrap(), Some(uverbs));
+    let unknown = recorded("shared-get-chardev").swap_remove(3).answers;
+    let (conversation, _requests) = stand_in::answering(vec![unknown]);
+    assert_eq!(RdmaSocket { conversation }.node(RdmaIndex(2), None, "nonsense").unwrap(), None);
     let umad = RdmaNode { name: "umad2".to_owned(), major: 231, minor: 2 };
     assert_eq!(node(2, 2, Some(1), "umad").unwrap(), Some(umad));
 }

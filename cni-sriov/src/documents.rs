@@ -21,7 +21,7 @@ const UNFINISHED: &str = ".zerobridge-";
 
 /// A folder of documents.
 #[derive(Debug)]
-pub(crate) struct DocumentFolder {
+pub struct DocumentFolder {
     path: PathBuf,
     /// Keeps the unfinished files of parallel writes apart.
     next: AtomicU64,
@@ -73,14 +73,14 @@ pub enum DocumentError {
 impl Document {
     /// Whether it was written longer ago than `age`. A clock that was set back makes nothing old.
     #[must_use]
-    pub(crate) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+    pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         now.duration_since(self.modified).is_ok_and(|since| since > age)
     }
 }
 
 impl DocumentFolder {
     /// The folder at `path`. It is made when something is written.
-    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), next: AtomicU64::new(0), changing: Mutex::new(()) }
     }
 
@@ -89,7 +89,7 @@ impl DocumentFolder {
     /// # Errors
     ///
     /// [`DocumentError::Write`]; an earlier document is still complete then.
-    pub(crate) fn write(&self, name: &str, document: &impl Serialize) -> Result<(), DocumentError> {
+    pub fn write(&self, name: &str, document: &impl Serialize) -> Result<(), DocumentError> {
         let path = self.path.join(name);
         // In the folder itself: a container runtime sees a file that arrives by renaming only if it also left this folder
         // (CDI's reference implementation asks inotify for removals and renamings, not for arrivals).
@@ -114,7 +114,7 @@ impl DocumentFolder {
 
     /// Whether there is a document of this name.
     #[must_use]
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.path.join(name).is_file()
     }
 
@@ -123,7 +123,7 @@ impl DocumentFolder {
     /// # Errors
     ///
     /// [`DocumentError::List`].
-    pub(crate) fn list(&self) -> Result<Vec<Document>, DocumentError> {
+    pub fn list(&self) -> Result<Vec<Document>, DocumentError> {
         let error = |source| DocumentError::List { path: self.path.clone(), source };
         let entries = match fs::read_dir(&self.path) {
             Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -143,12 +143,27 @@ impl DocumentFolder {
         Ok(documents)
     }
 
+    /// Removes the document of this name, whatever it says. One that is gone is no failure.
+    ///
+    /// # Errors
+    ///
+    /// [`DocumentError::Remove`].
+    pub fn remove_named(&self, name: &str) -> Result<(), DocumentError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DocumentError::Remove { path, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes a document as it was listed. One that was written again since stays, and one that is gone is no failure.
     ///
     /// # Errors
     ///
     /// [`DocumentError::Remove`].
-    pub(crate) fn remove(&self, document: &Document) -> Result<(), DocumentError> {
+    pub fn remove(&self, document: &Document) -> Result<(), DocumentError> {
         let path = self.path.join(&document.name);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = match fs::symlink_metadata(&path).and_then(|facts| facts.modified()) {
