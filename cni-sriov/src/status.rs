@@ -1,18 +1,20 @@
 //! STATUS: would an ADD find what it needs?
 
 use zerobridge_ipam::{IpamError, require_room};
-use zerobridge_kernel::SysfsError;
+use zerobridge_kernel::{RdmaSocket, SysfsError};
 use zerobridge_ledger::{Attachment, Ledger};
 use zerobridge_proto::PciAddress;
 use zerobridge_proto::cni::{CniError, Command, ErrorCode};
 
+use crate::attachment::machine_obstacle;
 use crate::call::Call;
 use crate::codes;
-use crate::config::{Config, Ipam, Network};
+use crate::config::{Config, Ipam, Network, RdmaSetting};
 use crate::failure::ledger_error;
 use crate::pod_resources::allocatable_devices;
 
-/// Checks what an ADD of each network needs: a ledger, a kubelet that answers, a VF that is not attached, a free address.
+/// Checks what an ADD of each network needs: a ledger, a kubelet that answers, a VF that is not attached, a free address, the RDMA
+/// subsystem in the mode that is asked for.
 /// One network that can take a pod is enough, because pods of the others are told by their own ADD.
 ///
 /// A VF counts as free until it is attached, though the kubelet may have promised it to a pod: that pod's ADD is the one
@@ -61,6 +63,7 @@ fn ready(
         // One of a dead pod is given back by the ADD that wants the VF.
         record.is_some_and(|record| !matches!(call.repairer().sandbox_of(record), Ok(None)))
     };
+    rdma_ready(network)?;
     match (config.device, &network.resource_name) {
         (Some(device), _) => {
             call.sysfs()
@@ -95,6 +98,23 @@ fn ready(
         },
         Some(Ipam::Delegated(_)) => {
             call.delegate(network).map_or(Ok(()), |delegate| delegate.forward(Command::Status))
+        }
+    }
+}
+
+/// Whether the machine has what the network asks of RDMA.
+fn rdma_ready(network: &Network) -> Result<(), CniError> {
+    let setting = network.settings.rdma;
+    if matches!(setting, RdmaSetting::Auto | RdmaSetting::Off) {
+        return Ok(());
+    }
+    let mode = RdmaSocket::open().and_then(|socket| socket.map(|mut socket| socket.netns_mode()).transpose());
+    let mode = mode.map_err(|error| CniError::from_chain(ErrorCode::NOT_AVAILABLE, &error))?;
+    match machine_obstacle(setting, mode) {
+        None => Ok(()),
+        Some(why) => {
+            let msg = format!("rdma of network {} is \"{}\", and {why}", network.name, setting.as_str());
+            Err(CniError::new(ErrorCode::NOT_AVAILABLE, msg))
         }
     }
 }

@@ -5,6 +5,7 @@ mod node;
 use node::{Node, VFS};
 use serde_json::{Value, json};
 use zerobridge_kernel::testing::{FakeFunction, TestNetns};
+use zerobridge_kernel::{RdmaNetnsMode, RdmaSocket};
 
 fn own_ipam(subnet: &str) -> Value {
     json!({"type": "zerobridge-ipam", "subnet": subnet})
@@ -101,4 +102,21 @@ fn a_ledger_or_a_device_that_cannot_be_used_is_an_obstacle() {
     let no_device = node.config(json!({"deviceID": "0000:99:00.0"}));
     node.call("STATUS", &no_device).assert_error(50, &["0000:99:00.0"]);
     node.call("STATUS", &node.config(json!({"vlan": 4095}))).assert_error(7, &["vlan is 4095"]);
+}
+
+#[test]
+fn rdma_that_the_machine_does_not_have_is_an_obstacle() {
+    let node = Node::new();
+    let _kubelet = node.kubelet(&VFS);
+    let with = |rdma: &str| node.config(json!({"resourceName": "x/vf", "rdma": rdma}));
+    for mode in ["auto", "off"] {
+        node.call("STATUS", &with(mode)).assert_silent_success();
+    }
+    let mode = RdmaSocket::open().unwrap().map(|mut socket| socket.netns_mode().unwrap());
+    let (demanded, words) = match mode {
+        None => ("soft", "no RDMA subsystem"),
+        Some(RdmaNetnsMode::Shared) => ("exclusive", "in shared mode"),
+        Some(RdmaNetnsMode::Exclusive) => ("shared", "in exclusive mode"),
+    };
+    node.call("STATUS", &with(demanded)).assert_error(50, &["rdma of network", demanded, words]);
 }

@@ -5,9 +5,9 @@ use zerobridge_kernel::{RdmaNetnsMode, Route, VfLinkState};
 use zerobridge_proto::PciAddress;
 
 use super::error::AttachmentError;
-use super::rdma::soft_name;
-use super::state::{LinkState, Place, RdmaKind, RdmaPlace, RdmaState, VfState};
-use crate::config::{Network, RdmaSetting, VfSettings};
+use super::rdma_wanted::wanted_rdma;
+use super::state::{LinkState, Place, VfState};
+use crate::config::{Network, VfSettings};
 
 /// What an attachment asks of a device beside its addresses.
 #[derive(Clone, Copy, Debug)]
@@ -77,69 +77,6 @@ pub fn wanted(
     Ok(state)
 }
 
-/// The RDMA device as the network wants it.
-fn wanted_rdma(wish: Wish<'_>, original: &VfState) -> Result<Option<RdmaState>, AttachmentError> {
-    let Wish { device, network, rdma_mode, .. } = wish;
-    let VfSettings { rdma: setting, rdma_name, .. } = &network.settings;
-    let unavailable = |key, value: &str, why: String| {
-        Err(AttachmentError::RdmaUnavailable { device, key, value: value.to_owned(), why })
-    };
-    let missing =
-        || format!("device {device} has no RDMA device; load its driver, or set rdma to \"off\" or \"soft\"");
-    let rdma = original.rdma.as_ref();
-    let no_hardware = (rdma.is_none() && *setting != RdmaSetting::Soft).then(missing);
-    let has_hardware = rdma.filter(|_| *setting == RdmaSetting::Soft).map(|rdma| {
-        format!("device {device} has an RDMA device of its own, {}; set rdma to \"auto\"", rdma.name)
-    });
-    let no_netdev = (*setting == RdmaSetting::Soft && original.link.is_none())
-        .then(|| format!("device {device} has no network interface for it; bind it to its network driver"));
-    let wrong_mode = match (setting, rdma_mode) {
-        (RdmaSetting::Exclusive, Some(RdmaNetnsMode::Shared)) => Some("shared"),
-        (RdmaSetting::Shared, Some(RdmaNetnsMode::Exclusive)) => Some("exclusive"),
-        _ => None,
-    };
-    let wrong_mode = wrong_mode.map(|mode| {
-        format!(
-            "the RDMA subsystem of this node is in {mode} mode; set it before any pod runs, with `rdma system set netns {}` or \
-             the option netns_mode of ib_core",
-            setting.as_str()
-        )
-    });
-    let no_subsystem = rdma_mode.is_none().then(|| {
-        "this node has no RDMA subsystem; load ib_core and the driver of its network cards".to_owned()
-    });
-    if !matches!(setting, RdmaSetting::Auto | RdmaSetting::Off) {
-        let obstacles = [no_subsystem, wrong_mode, no_hardware, has_hardware, no_netdev];
-        if let Some(why) = obstacles.into_iter().flatten().next() {
-            return unavailable("rdma", setting.as_str(), why);
-        }
-    }
-    let moved = match (setting, rdma_mode, rdma) {
-        (RdmaSetting::Soft, mode, _) => {
-            let place =
-                if mode == Some(RdmaNetnsMode::Shared) { RdmaPlace::Everywhere } else { RdmaPlace::Sandbox };
-            RdmaState { kind: RdmaKind::Soft, place, name: soft_name(device) }
-        }
-        (RdmaSetting::Auto | RdmaSetting::Exclusive, Some(RdmaNetnsMode::Exclusive), Some(rdma)) => {
-            RdmaState { place: RdmaPlace::Sandbox, ..rdma.clone() }
-        }
-        _ => match rdma_name {
-            None => return Ok(rdma.cloned()),
-            Some(name) => {
-                return unavailable("rdmaDeviceName", name, "no RDMA device moves into the pod".to_owned());
-            }
-        },
-    };
-    match rdma_name {
-        Some(name) if moved.place == RdmaPlace::Everywhere => {
-            let why = "the RDMA subsystem of this node is in shared mode, in which names are everybody's; remove it";
-            unavailable("rdmaDeviceName", name, why.to_owned())
-        }
-        Some(name) => Ok(Some(RdmaState { name: name.clone(), ..moved })),
-        None => Ok(Some(moved)),
-    }
-}
-
 /// The first setting that the device does not have, and why. A whole function has nobody above it who would tag, check or
 /// limit it, so asking for that absence is no asking.
 fn unavailable(original: &VfState, settings: &VfSettings) -> Option<(&'static str, String)> {
@@ -175,7 +112,7 @@ fn unavailable(original: &VfState, settings: &VfSettings) -> Option<(&'static st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attachment::model::{at_home, whole_function, with_roce, with_vfio};
+    use crate::attachment::model::{at_home, whole_function, with_vfio};
     use zerobridge_kernel::VlanTag;
     use zerobridge_proto::Mac;
 
@@ -192,69 +129,6 @@ mod tests {
 
     fn link_of(state: &VfState) -> &LinkState {
         state.link.as_ref().unwrap()
-    }
-
-    fn rdma_of(
-        original: &VfState,
-        mode: RdmaNetnsMode,
-        setting: RdmaSetting,
-        name: Option<&str>,
-    ) -> Result<Option<RdmaState>, String> {
-        let settings =
-            VfSettings { rdma: setting, rdma_name: name.map(str::to_owned), ..VfSettings::default() };
-        let network = &network(settings);
-        let device = "0000:01:10.0".parse().unwrap();
-        let wish = Wish { device, network, ifname: "eth0", rdma_mode: Some(mode) };
-        wanted(wish, original, Vec::new(), Vec::new())
-            .map(|state| state.rdma)
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_rdma_device_follows_where_it_can() {
-        use RdmaNetnsMode::{Exclusive, Shared};
-        use RdmaSetting::{Auto, Off, Soft};
-        let state = |kind, place, name: &str| Some(RdmaState { kind, place, name: name.to_owned() });
-        let hardware = |place, name| state(RdmaKind::Ethernet, place, name);
-        let soft = |place, name| state(RdmaKind::Soft, place, name);
-        let (bare, host) = (at_home(), with_roce(at_home()));
-        let mut shared = host.clone();
-        shared.rdma.as_mut().unwrap().place = RdmaPlace::Everywhere;
-        for (original, mode, setting, name, expected) in [
-            (&host, Exclusive, Auto, None, hardware(RdmaPlace::Sandbox, "mlx5_3")),
-            (&host, Exclusive, Auto, Some("rdma0"), hardware(RdmaPlace::Sandbox, "rdma0")),
-            (&host, Exclusive, RdmaSetting::Exclusive, None, hardware(RdmaPlace::Sandbox, "mlx5_3")),
-            (&host, Exclusive, Off, None, hardware(RdmaPlace::Host, "mlx5_3")),
-            (&shared, Shared, Auto, None, hardware(RdmaPlace::Everywhere, "mlx5_3")),
-            (&shared, Shared, RdmaSetting::Shared, None, hardware(RdmaPlace::Everywhere, "mlx5_3")),
-            (&bare, Exclusive, Auto, None, None),
-            (&bare, Exclusive, Soft, Some("rdma0"), soft(RdmaPlace::Sandbox, "rdma0")),
-            (&bare, Shared, Soft, None, soft(RdmaPlace::Everywhere, "rxe_0000_01_10_0")),
-        ] {
-            assert_eq!(rdma_of(original, mode, setting, name), Ok(expected), "{mode:?} {setting:?} {name:?}");
-        }
-    }
-
-    #[test]
-    fn rdma_that_cannot_be_had_is_refused_with_the_reason() {
-        use RdmaNetnsMode::{Exclusive, Shared};
-        use RdmaSetting::{Auto, Soft};
-        let (bare, host) = (at_home(), with_roce(at_home()));
-        for (original, mode, setting, name, parts) in [
-            (&host, Shared, RdmaSetting::Exclusive, None, ["rdma is \"exclusive\"", "netns exclusive"]),
-            (&host, Exclusive, RdmaSetting::Shared, None, ["rdma is \"shared\"", "netns shared"]),
-            (&bare, Exclusive, RdmaSetting::Exclusive, None, ["0000:01:10.0", "no RDMA device"]),
-            (&host, Exclusive, Soft, None, ["mlx5_3", "auto"]),
-            (&with_vfio(), Exclusive, Soft, None, ["no network interface", "driver"]),
-            (&bare, Exclusive, Auto, Some("rdma0"), ["rdmaDeviceName is \"rdma0\"", "no RDMA device"]),
-            (&bare, Shared, Soft, Some("rdma0"), ["rdmaDeviceName", "shared mode"]),
-        ] {
-            let error = rdma_of(original, mode, setting, name).unwrap_err();
-            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
-        }
-        let settings = VfSettings { rdma: Soft, ..VfSettings::default() };
-        let error = wanted_of(&bare, settings).unwrap_err().to_string();
-        assert!(error.contains("no RDMA subsystem"), "{error}");
     }
 
     #[test]
