@@ -11,6 +11,7 @@
 mod add;
 pub mod attachment;
 mod call;
+mod chained;
 mod check;
 pub mod codes;
 mod config;

@@ -11,6 +11,7 @@ use zerobridge_proto::cni::{CniError, Command, Environment, ErrorCode, NetworkCo
 
 use crate::add::add;
 use crate::call::Call;
+use crate::chained;
 use crate::check::check;
 use crate::config::Paths;
 use crate::del::del;
@@ -66,6 +67,10 @@ fn answer<K: AsRef<OsStr>, V: Into<OsString>>(
         boot_id,
         now: now.into(),
     };
+    if config.plugin_type == chained::NAME && environment.command != Command::Version {
+        let result = chained::chained(&call)?;
+        return Ok(result.map(|result| Box::new(result.encode(config.version)) as Box<dyn Display>));
+    }
     match environment.command {
         Command::Add => {
             let result = add(&call)?;

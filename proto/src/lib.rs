@@ -10,6 +10,7 @@ pub mod cni;
 mod deviceinfo;
 #[cfg(feature = "grpc")]
 pub mod deviceplugin;
+mod guid;
 mod mac;
 mod pci;
 #[cfg(feature = "grpc")]
@@ -18,5 +19,6 @@ mod text;
 
 pub use chain::chain;
 pub use deviceinfo::{DEVICE_INFO_VERSION, DeviceInfo, PciDeviceInfo, VdpaDeviceInfo, VdpaDriver};
+pub use guid::{Guid, GuidError};
 pub use mac::{Mac, MacError};
 pub use pci::{PciAddress, PciAddressError};

@@ -98,6 +98,12 @@ impl VfAccess {
     /// As [`converge`](Self::converge).
     pub fn restore(&mut self, original: &VfState) -> Result<(), AttachmentError> {
         let mut observed = self.look()?;
+        // Only whoever sets a GUID takes an InfiniBand VF from its driver for a moment, and may die in it.
+        let was_bound_anew = original.admin.is_some_and(|admin| admin.guids.is_some());
+        if let (true, None, Some(driver)) = (was_bound_anew, &observed.driver, &original.driver) {
+            self.bind(driver)?;
+            observed = self.look()?;
+        }
         let is_expected = original.rdma.is_some() && observed.link.is_some();
         if is_expected && observed.rdma.is_none() && self.rdma_mode().is_some() {
             match self.await_rdma() {
@@ -155,6 +161,7 @@ impl VfAccess {
             Operation::AddSoftRdma => self.add_soft_rdma(),
             Operation::RemoveSoftRdma => self.remove_soft_rdma(),
             Operation::AwaitRdma => self.await_rdma(),
+            Operation::BindAnew => self.bind_anew(),
             Operation::AddAddress(address) => {
                 self.allow_ipv6(*address)?;
                 let (rtnl, index) = self.side()?;
@@ -209,6 +216,22 @@ impl VfAccess {
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// Netdev and RDMA device are made anew by it, under other names and numbers.
+    fn bind_anew(&mut self) -> Result<(), AttachmentError> {
+        let device = self.device;
+        let sysfs_error = AttachmentError::sysfs(device);
+        let driver = self.sysfs.driver_of(device).map_err(sysfs_error)?;
+        let Some(driver) = driver else { return Err(AttachmentError::DriverChanged { device }) };
+        self.sysfs.unbind(device, &driver).map_err(sysfs_error)?;
+        self.bind(&driver)
+    }
+
+    fn bind(&mut self, driver: &str) -> Result<(), AttachmentError> {
+        self.sysfs.bind(self.device, driver).map_err(AttachmentError::sysfs(self.device))?;
+        self.await_netdev()?;
+        if self.rdma_mode().is_some() { self.await_rdma() } else { Ok(()) }
     }
 
     fn change(&mut self, change: &LinkChange<'_>) -> Result<(), AttachmentError> {

@@ -7,6 +7,7 @@
 //! * an address changes as the VF's driver demands, see [`mac`];
 //! * a tag that the NIC inserts and a list of tags that the VF gives exclude each other, so the list is shortened before
 //!   the tag changes and lengthened after;
+//! * a GUID comes first, see [`guid`];
 //! * an RDMA device moves before or after its netdev, see [`rdma`];
 //! * addresses before the link goes up, routes after, because the kernel refuses a route by a link that is down.
 
@@ -15,7 +16,7 @@ use zerobridge_kernel::{Route, VfAdmin, VfAdminChange, VlanTrunk};
 use zerobridge_proto::Mac;
 
 use super::state::{LinkState, Place, VfState};
-use super::{mac, rdma};
+use super::{guid, mac, rdma};
 
 /// One request to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub enum Operation {
     AddAddress(IpNet),
     /// Add a route by it.
     AddRoute(Route),
+    /// Take the device from its driver and give it back, for what the driver reads only then.
+    BindAnew,
     /// Bind the device to the driver that it had, because a netdev is missing or should not be there. Only who changed the
     /// driver can say whether that is right, so nobody here does it.
     Rebind {
@@ -80,6 +83,9 @@ pub enum Operation {
 /// The operations that lead from `observed` to `wanted`, in order; empty when nothing is missing.
 #[must_use]
 pub fn diff(observed: &VfState, wanted: &VfState) -> Vec<Operation> {
+    if let Some(operations) = guid::operations(observed, wanted) {
+        return operations;
+    }
     let mut operations = Vec::new();
     let (now, then) = match (&observed.link, &wanted.link) {
         (Some(now), Some(then)) => (now, then),
@@ -132,7 +138,7 @@ fn administer(observed: &VfState, wanted: &VfState, operations: &mut Vec<Operati
     operations.extend(allowed.map(Operation::AllowVlans));
 }
 
-/// What differs of the admin state but for the address.
+/// What differs of the admin state but for the address and the GUIDs.
 fn admin_change(observed: &VfAdmin, wanted: &VfAdmin) -> VfAdminChange {
     let rate = |admin: &VfAdmin| (admin.min_tx_rate, admin.max_tx_rate);
     VfAdminChange {
@@ -141,6 +147,7 @@ fn admin_change(observed: &VfAdmin, wanted: &VfAdmin) -> VfAdminChange {
         spoof_check: (observed.spoof_check != wanted.spoof_check).then_some(wanted.spoof_check),
         trust: (observed.trust != wanted.trust).then_some(wanted.trust),
         link_state: (observed.link_state != wanted.link_state).then_some(wanted.link_state),
+        guids: None,
         tx_rate: (rate(observed) != rate(wanted)).then_some(rate(wanted)),
     }
 }

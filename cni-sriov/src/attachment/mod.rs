@@ -8,6 +8,7 @@ mod access;
 mod converge;
 mod diff;
 mod error;
+mod guid;
 mod mac;
 #[cfg(test)]
 pub(crate) mod model;

@@ -319,6 +319,7 @@ impl Modelled {
                 }
                 state.routes.push(route.clone());
             }
+            Operation::BindAnew => return Err("no model here has a GUID".to_owned()),
             Operation::Rebind { .. } => return Err("nobody rebinds a device".to_owned()),
         }
         Ok(())

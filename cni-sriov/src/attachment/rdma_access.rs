@@ -311,8 +311,8 @@ impl VfAccess {
         Ok(nodes.into_iter().map(|node| format!("infiniband/{}", node.name)).collect())
     }
 
-    /// The netdev that IPoIB makes anew on the host.
-    fn await_netdev(&mut self) -> Result<(), AttachmentError> {
+    /// Waits for a netdev that is made anew on the host.
+    pub(super) fn await_netdev(&mut self) -> Result<(), AttachmentError> {
         let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
             if let Some((place @ Place::Host, link)) = self.locate()? {

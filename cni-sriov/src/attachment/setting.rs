@@ -17,7 +17,7 @@ pub(super) struct Setting {
 /// `net/core/rtnetlink.c`).
 pub(super) fn each(change: &VfAdminChange) -> Vec<Setting> {
     let none = VfAdminChange::default();
-    let &VfAdminChange { mac, vlan, spoof_check, trust, link_state, tx_rate } = change;
+    let &VfAdminChange { mac, vlan, spoof_check, trust, link_state, tx_rate, guids } = change;
     let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
     let vlan_text = vlan.map(|vlan| match (vlan.qos, vlan.protocol) {
         (0, VlanProtocol::Dot1Q) => vlan.id.to_string(),
@@ -41,6 +41,7 @@ pub(super) fn each(change: &VfAdminChange) -> Vec<Setting> {
         ("spoofchk", spoof_check.map(on_off), VfAdminChange { spoof_check, ..none }),
         ("link_state", link_text, VfAdminChange { link_state, ..none }),
         ("trust", trust.map(on_off), VfAdminChange { trust, ..none }),
+        ("guid", guids.map(|guids| guids.node.to_string()), VfAdminChange { guids, ..none }),
     ]
     .into_iter()
     .filter_map(|(key, value, change)| Some(Setting { key, value: value?, change }))
@@ -49,7 +50,8 @@ pub(super) fn each(change: &VfAdminChange) -> Vec<Setting> {
 
 #[cfg(test)]
 mod tests {
-    use zerobridge_kernel::VlanTag;
+    use zerobridge_kernel::{VfGuids, VlanTag};
+    use zerobridge_proto::Guid;
 
     use super::*;
 
@@ -62,6 +64,7 @@ mod tests {
             trust: Some(false),
             link_state: Some(VfLinkState::Enable),
             tx_rate: Some((0, 200)),
+            guids: Some(VfGuids { node: Guid(1), port: Guid(1) }),
         };
         let settings = each(&change);
         let named: Vec<_> = settings.iter().map(|setting| (setting.key, setting.value.as_str())).collect();
@@ -74,6 +77,7 @@ mod tests {
                 ("spoofchk", "on"),
                 ("link_state", "enable"),
                 ("trust", "off"),
+                ("guid", "00:00:00:00:00:00:00:01"),
             ]
         );
         assert!(settings.iter().all(|setting| each(&setting.change) == [setting.clone()]));

@@ -1,7 +1,7 @@
 //! What a device should be for one pod, from what it is and what the network asks. Pure.
 
 use ipnet::IpNet;
-use zerobridge_kernel::{RdmaNetnsMode, Route, VfLinkState};
+use zerobridge_kernel::{RdmaNetnsMode, Route, VfGuids, VfLinkState};
 use zerobridge_proto::PciAddress;
 
 use super::error::AttachmentError;
@@ -50,6 +50,8 @@ pub fn wanted(
         admin.min_tx_rate = settings.min_tx_rate.unwrap_or(admin.min_tx_rate);
         admin.max_tx_rate = settings.max_tx_rate.unwrap_or(admin.max_tx_rate);
         admin.mac = settings.mac.unwrap_or(admin.mac);
+        let guids = |guid| VfGuids { node: guid, port: guid };
+        admin.guids = admin.guids.map(|present| settings.guid.map_or(present, guids));
     }
     state.vlan_trunk = settings.vlan_trunk.clone().or(state.vlan_trunk);
     let imposed = state.admin.map(|admin| admin.mac).filter(|mac| !mac.is_zero());
@@ -88,6 +90,7 @@ fn unavailable(original: &VfState, settings: &VfSettings) -> Option<(&'static st
         ("min_tx_rate", settings.min_tx_rate.is_some_and(|rate| rate > 0)),
         ("max_tx_rate", settings.max_tx_rate.is_some_and(|rate| rate > 0)),
         ("mac", settings.mac.is_some() && original.link.is_none()),
+        ("guid", settings.guid.is_some()),
     ];
     let no_netdev = [
         ("mtu", settings.mtu.is_some()),
@@ -103,6 +106,12 @@ fn unavailable(original: &VfState, settings: &VfSettings) -> Option<(&'static st
         let driver = original.driver.as_deref().unwrap_or("no driver");
         return Some((key, format!("has no network interface, since it is bound to {driver}")));
     }
+    if settings.guid.is_some() && original.admin.is_some_and(|admin| admin.guids.is_none()) {
+        return Some(("guid", "is no InfiniBand VF, and only those have one; is infinibandGUID among the network's capabilities?".to_owned()));
+    }
+    if let (true, Some(link)) = (settings.vfio, &original.link) {
+        return Some(("vfioPciMode", format!("has a network interface, {}; bind it to vfio-pci", link.name)));
+    }
     let no_trunk = settings.vlan_trunk.is_some() && original.vlan_trunk.is_none();
     let why = "belongs to a PF whose driver has no list of VLANs for its VFs; the drivers of Intel (i40e, ice) and NVIDIA \
                that are installed beside the kernel's have one";
@@ -114,7 +123,7 @@ mod tests {
     use super::*;
     use crate::attachment::model::{at_home, whole_function, with_vfio};
     use zerobridge_kernel::VlanTag;
-    use zerobridge_proto::Mac;
+    use zerobridge_proto::{Guid, Mac};
 
     fn network(settings: VfSettings) -> Network {
         Network { name: "blue".to_owned(), resource_name: None, settings, ipam: None }
@@ -190,6 +199,8 @@ mod tests {
             (whole_function(), VfSettings { max_tx_rate: Some(5), ..none() }, Some(["max_tx_rate", "no PF"])),
             // What sriov-network-operator writes into every network.
             (whole_function(), VfSettings { vlan: vlan(0), trust: Some(true), ..none() }, None),
+            (at_home(), VfSettings { guid: Some(Guid(7)), ..none() }, Some(["guid", "no InfiniBand VF"])),
+            (at_home(), VfSettings { vfio: true, ..none() }, Some(["vfioPciMode", "enp1s0v0"])),
             (
                 at_home(),
                 VfSettings { vlan_trunk: "2-4".parse().ok(), ..none() },

@@ -3,6 +3,7 @@
 //! Refuses to know whether a device exists or an address is free.
 
 mod bandwidth;
+mod infiniband;
 mod ipam;
 mod paths;
 mod settings;
@@ -70,7 +71,7 @@ impl Config {
 }
 
 fn known_network_keys() -> Vec<&'static str> {
-    NETWORK_KEYS.into_iter().chain(VfSettings::KEYS).collect()
+    NETWORK_KEYS.into_iter().chain(VfSettings::KEYS).chain(infiniband::KEYS).collect()
 }
 
 /// `deviceID` of the plugin object, else of `runtimeConfig`.
@@ -95,7 +96,7 @@ fn device(config: &NetworkConfig) -> Result<Option<PciAddress>, CniError> {
 fn networks(config: &NetworkConfig, arguments: &Args) -> Result<Vec<Network>, CniError> {
     let requested_mac = config.requested_mac(arguments)?;
     let rate = bandwidth::limit(config.runtime.bandwidth.as_ref())?;
-    reject_guid(config)?;
+    let requested_guid = infiniband::requested_guid(config)?;
     let caller = config.plugin_type.as_str();
     let mut networks = match config.own.get("networks") {
         None => {
@@ -118,8 +119,10 @@ fn networks(config: &NetworkConfig, arguments: &Args) -> Result<Vec<Network>, Cn
     reject_ambiguity(&networks)?;
     for network in &mut networks {
         network.settings.mac = requested_mac.or(network.settings.mac);
+        network.settings.guid = requested_guid.or(network.settings.guid);
         rate.iter().for_each(|rate| network.settings.limit(*rate));
         network.settings.check(&network.name)?;
+        infiniband::check_managed(config, &network.name, &network.settings)?;
     }
     Ok(networks)
 }
@@ -168,28 +171,6 @@ fn network(
     };
     let settings = VfSettings::parse(keys, place)?;
     Ok(Network { name, resource_name, settings, ipam })
-}
-
-/// A GUID is for an InfiniBand VF, and this plugin attaches Ethernet: dropping it in silence would leave the pod outside of
-/// the partition that it was promised.
-fn reject_guid(config: &NetworkConfig) -> Result<(), CniError> {
-    let Some(guid) = config.runtime.infiniband_guid.as_deref().filter(|guid| !guid.is_empty()) else {
-        return Ok(());
-    };
-    let octets: Option<Vec<u8>> = guid
-        .split(':')
-        .map(|octet| if octet.len() == 2 { u8::from_str_radix(octet, 16).ok() } else { None })
-        .collect();
-    let sound = octets.is_some_and(|octets| octets.len() == 8 && octets.iter().any(|octet| *octet != 0));
-    Err(invalid(if sound {
-        format!(
-            "runtimeConfig.infinibandGUID is \"{guid}\"; only an InfiniBand VF has a GUID, and those are not attached by \
-             this version; remove infinibandGUID from the network's capabilities"
-        )
-    } else {
-        let allowed = "eight octets in hexadecimal, not all zero, such as 02:00:00:00:00:00:00:01";
-        format!("runtimeConfig.infinibandGUID is \"{guid}\"; allowed is {allowed}")
-    }))
 }
 
 /// Two networks that the same resource would choose, or that share one address space by accident.

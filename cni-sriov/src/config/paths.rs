@@ -36,7 +36,7 @@ impl Default for Paths {
 
 impl Paths {
     /// The keys that name them.
-    pub(super) const KEYS: [&str; 5] = ["stateDir", "runDir", "kubeletRoot", "sysfs", "cdiDir"];
+    pub(crate) const KEYS: [&str; 5] = ["stateDir", "runDir", "kubeletRoot", "sysfs", "cdiDir"];
 
     /// Reads the keys that are there; the others keep their defaults.
     ///

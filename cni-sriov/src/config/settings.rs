@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 use zerobridge_kernel::{VfLinkState, VlanProtocol, VlanTag, VlanTrunk};
-use zerobridge_proto::Mac;
 use zerobridge_proto::cni::CniError;
+use zerobridge_proto::{Guid, Mac};
 
-use super::{bad_value, invalid};
+use super::{bad_value, infiniband, invalid};
 
 /// The largest VLAN ID: 4095 is reserved (IEEE 802.1Q, table 9-2), though the kernel lets it pass.
 const MAX_VLAN: u16 = 4094;
@@ -49,6 +49,12 @@ pub struct VfSettings {
     pub rdma: RdmaSetting,
     /// `rdmaDeviceName`: what it is called in the pod.
     pub rdma_name: Option<String>,
+    /// The GUID of node and port, of InfiniBand only.
+    pub guid: Option<Guid>,
+    /// `ibKubernetesEnabled`: the GUID is one that ib-kubernetes has told the subnet manager.
+    pub managed_guid: bool,
+    /// `vfioPciMode`: the device must be a userspace driver's; `false` is as absent.
+    pub vfio: bool,
 }
 
 /// What becomes of a VF's RDMA device.
@@ -104,8 +110,9 @@ impl VfSettings {
 
     /// Reads the keys that are there. `place` goes before a key's name in an error, such as `networks[1].`.
     pub(super) fn parse(keys: &Map<String, Value>, place: &str) -> Result<Self, CniError> {
+        let object = keys;
         let keys = Keys { keys, place };
-        Ok(Self {
+        let mut settings = Self {
             vlan: keys.vlan()?,
             mac: keys.text("mac", "an Ethernet address as text", |text| text.parse().ok())?,
             mtu: keys.number("mtu", MTU_RANGE)?,
@@ -124,7 +131,10 @@ impl VfSettings {
             rdma: keys.text("rdma", RDMA_SETTINGS, rdma_setting)?.unwrap_or_default(),
             rdma_name: keys
                 .text("rdmaDeviceName", RDMA_NAMES, |text| is_rdma_name(text).then(|| text.to_owned()))?,
-        })
+            ..Self::default()
+        };
+        infiniband::read(object, place, &mut settings)?;
+        Ok(settings)
     }
 
     /// Holds the VF to a rate in Mbit/s that the pod was promised: the lower of that and the network's own counts, so that
@@ -170,9 +180,11 @@ impl VfSettings {
     }
 }
 
-struct Keys<'a> {
-    keys: &'a Map<String, Value>,
-    place: &'a str,
+/// The keys of a network.
+pub(super) struct Keys<'a> {
+    pub(super) keys: &'a Map<String, Value>,
+    /// What goes before a key's name in an error.
+    pub(super) place: &'a str,
 }
 
 impl Keys<'_> {
@@ -181,7 +193,7 @@ impl Keys<'_> {
         self.keys.get(key).filter(|value| !value.is_null())
     }
 
-    fn flag(&self, key: &str) -> Result<bool, CniError> {
+    pub(super) fn flag(&self, key: &str) -> Result<bool, CniError> {
         let Some(value) = self.value(key) else { return Ok(false) };
         value.as_bool().ok_or_else(|| bad_value(&format!("{}{key}", self.place), value, "true or false"))
     }
@@ -222,7 +234,7 @@ impl Keys<'_> {
         number.map(Some).ok_or_else(error)
     }
 
-    fn text<T>(
+    pub(super) fn text<T>(
         &self,
         key: &str,
         allowed: &str,

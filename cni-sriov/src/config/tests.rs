@@ -1,5 +1,6 @@
 use serde_json::json;
 use zerobridge_kernel::{VlanProtocol, VlanTag};
+use zerobridge_proto::Guid;
 
 use super::*;
 
@@ -29,6 +30,20 @@ fn every_key_of_sriov_cni_is_read() {
         (settings.min_tx_rate, settings.max_tx_rate, settings.mtu),
         (Some(100), Some(200), Some(9000))
     );
+}
+
+#[test]
+fn every_key_of_ib_sriov_cni_is_read() {
+    let config = parse(json!({
+        "deviceID": "0000:01:10.0", "link_state": "enable", "pkey": "0x8001", "rdmaIsolation": true,
+        "ibKubernetesEnabled": true, "vfioPciMode": false, "guid": "02:00:00:00:00:00:00:09",
+        "args": {"cni": {"mellanox.infiniband.app": "configured", "guid": "02:00:00:00:00:00:00:01"}}
+    }));
+    let settings = config.unwrap().networks.remove(0).settings;
+    assert_eq!((settings.guid, settings.rdma), (Some(Guid(0x0200_0000_0000_0001)), RdmaSetting::Exclusive));
+    let runtime = json!({"runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:02"},
+        "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}});
+    assert_eq!(parse(runtime).unwrap().networks[0].settings.guid, Some(Guid(0x0200_0000_0000_0002)));
 }
 
 #[test]
@@ -72,10 +87,17 @@ fn every_bad_value_is_named_with_what_is_allowed() {
         ),
         (json!({"vlanTrunk": "9-4"}), ErrorCode::INVALID_CONFIG, &["vlanTrunk is \"9-4\"", "2,4-9"]),
         (json!({"vlanTrunk": "2", "vlan": 5}), ErrorCode::INVALID_CONFIG, &["vlanTrunk", "vlan is 5"]),
+        (json!({"args": {"cni": {"guid": "02:00"}}}), ErrorCode::INVALID_CONFIG, &["args.cni.guid", "02:00"]),
+        (json!({"pkey": "x"}), ErrorCode::INVALID_CONFIG, &["pkey is \"x\"", "0x8001"]),
         (
-            json!({"runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:01"}}),
+            json!({"rdmaIsolation": true, "rdma": "off"}),
             ErrorCode::INVALID_CONFIG,
-            &["infinibandGUID", "capabilities"],
+            &["rdmaIsolation", "rdma is \"off\""],
+        ),
+        (
+            json!({"ibKubernetesEnabled": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}),
+            ErrorCode::INVALID_CONFIG,
+            &["ibKubernetesEnabled", "mellanox.infiniband.app", "absent"],
         ),
         (
             json!({"runtimeConfig": {"infinibandGUID": "00:00:00:00:00:00:00:00"}}),

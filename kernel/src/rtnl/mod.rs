@@ -21,4 +21,4 @@ pub use link::{IfIndex, Link, LinkChange};
 pub(crate) use reading::read_all_of;
 pub use route::Route;
 pub use socket::{RtnlError, RtnlSocket};
-pub use vf::{VfAdmin, VfAdminChange, VfCounters, VfLinkState, VlanProtocol, VlanTag};
+pub use vf::{VfAdmin, VfAdminChange, VfCounters, VfGuids, VfLinkState, VlanProtocol, VlanTag};

@@ -2,11 +2,11 @@
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState, VfInfoMac, VfInfoRate,
-    VfInfoSpoofCheck, VfInfoTrust, VfStats, VfVlan, VfVlanInfo,
+    LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoGuid, VfInfoLinkState, VfInfoMac,
+    VfInfoRate, VfInfoSpoofCheck, VfInfoTrust, VfStats, VfVlan, VfVlanInfo,
 };
 use serde::{Deserialize, Serialize};
-use zerobridge_proto::Mac;
+use zerobridge_proto::{Guid, Mac};
 
 use super::link::IfIndex;
 use super::socket::{RtnlError, RtnlSocket};
@@ -67,6 +67,18 @@ pub struct VfAdmin {
     pub min_tx_rate: u32,
     /// Largest rate in Mbit/s, 0 for no limit.
     pub max_tx_rate: u32,
+    /// The GUIDs that an InfiniBand PF imposes; `None` where there are none to impose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guids: Option<VfGuids>,
+}
+
+/// The GUIDs of an InfiniBand VF. It takes them when its driver is bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VfGuids {
+    /// That of the node; [`Guid::ZERO`] when none is imposed.
+    pub node: Guid,
+    /// That of the port; [`Guid::ZERO`] when none is imposed.
+    pub port: Guid,
 }
 
 /// What a VF has sent and received, as its PF's driver counts it; all zero with a driver that does not count.
@@ -105,7 +117,12 @@ pub struct VfAdminChange {
     pub link_state: Option<VfLinkState>,
     /// New smallest and largest rate in Mbit/s; one request sets both.
     pub tx_rate: Option<(u32, u32)>,
+    /// New GUIDs; [`Guid::ZERO`] lifts one.
+    pub guids: Option<VfGuids>,
 }
+
+/// What a driver is sent to lift a GUID: it refuses zero (`mlx5_ib_set_vf_guid` and what is above it take any other).
+const LIFTED: Guid = Guid(u64::MAX);
 
 impl RtnlSocket {
     /// The admin state of VF `index` of the PF that `pf` is the link of. `None` when the PF is gone or has no such VF.
@@ -173,8 +190,8 @@ impl RtnlSocket {
 
     /// Makes `change` of VF `index` in one request to its PF.
     ///
-    /// The kernel asks the driver for address, VLAN, rate, spoof check, link state and trust in this order; when the
-    /// driver refuses one, those before it stay (`do_setvfinfo` in `net/core/rtnetlink.c`).
+    /// The kernel asks the driver for address, VLAN, rate, spoof check, link state and trust in this order, and for GUIDs last; when
+    /// the driver refuses one, those before it stay (`do_setvfinfo` in `net/core/rtnetlink.c`).
     ///
     /// # Errors
     /// [`RtnlError::Refused`], with `EOPNOTSUPP` for what the driver does not have.
@@ -206,6 +223,10 @@ fn attributes_of(change: &VfAdminChange, index: u16) -> Vec<VfInfo> {
     attributes
         .extend(change.link_state.map(|state| VfInfo::LinkState(VfInfoLinkState::new(vf, state.into()))));
     attributes.extend(change.trust.map(|on| VfInfo::Trust(VfInfoTrust::new(vf, on))));
+    attributes.extend(change.guids.into_iter().flat_map(|VfGuids { node, port }| {
+        let [node, port] = [node, port].map(|guid| if guid.is_zero() { LIFTED } else { guid });
+        [VfInfo::IbNodeGuid(VfInfoGuid::new(vf, node.0)), VfInfo::IbPortGuid(VfInfoGuid::new(vf, port.0))]
+    }));
     attributes
 }
 
@@ -236,10 +257,17 @@ pub(super) fn admin_of(entry: &LinkVfInfo, index: u16) -> Option<VfAdmin> {
                 admin.min_tx_rate = rate.min_tx_rate;
                 admin.max_tx_rate = rate.max_tx_rate;
             }
+            VfInfo::IbNodeGuid(guid) => admin.guids.get_or_insert_default().node = imposed(guid.guid),
+            VfInfo::IbPortGuid(guid) => admin.guids.get_or_insert_default().port = imposed(guid.guid),
             _ => {}
         }
     }
     found.then_some(admin)
+}
+
+/// A GUID as a driver tells it, one that was lifted being none.
+fn imposed(guid: u64) -> Guid {
+    Some(Guid(guid)).filter(|guid| *guid != LIFTED).unwrap_or_default()
 }
 
 /// A VF's index and counters in one entry of the PF's list.
@@ -279,6 +307,7 @@ fn in_words(change: &VfAdminChange) -> String {
     words.extend(change.spoof_check.map(|on| format!("spoof check {}", on_off(on))));
     words.extend(change.link_state.map(|state| format!("link state {state:?}").to_lowercase()));
     words.extend(change.trust.map(|on| format!("trust {}", on_off(on))));
+    words.extend(change.guids.map(|guids| format!("GUIDs {} and {}", guids.node, guids.port)));
     words.join(", ")
 }
 
@@ -399,6 +428,31 @@ mod tests {
         assert_eq!(asked(answer(4, 4), 4).unwrap(), None);
         let error = asked(answer(10, 400), 399).unwrap_err().to_string();
         assert!(error.contains("400 VFs") && error.contains("list 10"), "{error}");
+    }
+
+    #[test]
+    fn guids_are_numbers_with_their_first_octet_highest_and_zero_lifts_them() {
+        let guids = VfGuids { node: Guid(0x0200_0000_0000_0001), port: Guid::ZERO };
+        let (conversation, requests) = stand_in::answering(vec![vec![acknowledgement()]]);
+        let change = VfAdminChange { guids: Some(guids), ..VfAdminChange::default() };
+        RtnlSocket::with(conversation).change_vf_admin(IfIndex(7), 3, &change).unwrap();
+        // `IFLA_VF_IB_NODE_GUID` and `IFLA_VF_IB_PORT_GUID` of the kernel's `linux/if_link.h`: `struct ifla_vf_guid`.
+        let attribute = |kind, guid: u64| {
+            let value = [3_u32.to_ne_bytes(), [0; 4]].concat();
+            stand_in::attribute(kind, &[value, guid.to_ne_bytes().to_vec()].concat())
+        };
+        let expected = [attribute(10, 0x0200_0000_0000_0001), attribute(11, u64::MAX)].concat();
+        let asked = requests.join().unwrap().remove(0);
+        assert_eq!(asked[asked.len() - expected.len()..], expected);
+        let entry = |vf, node, port| {
+            let mac = VfInfo::Mac(VfInfoMac::new(vf, &[0; 6]));
+            LinkVfInfo(vec![
+                mac,
+                VfInfo::IbNodeGuid(VfInfoGuid::new(vf, node)),
+                VfInfo::IbPortGuid(VfInfoGuid::new(vf, port)),
+            ])
+        };
+        assert_eq!(admin_of(&entry(3, guids.node.0, u64::MAX), 3).unwrap().guids, Some(guids));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What `/sys` says about devices: who they are, which driver has them, which VF belongs to which PF, and through which
 //! netdevs, RDMA devices and device nodes they are reached.
 //!
-//! Read only, but for a VF's list of VLANs, which has no other way. A [`Sysfs`] answers one question at a time and caches nothing; a [`Scanner`] looks at everything, and
+//! Read only, but for a VF's list of VLANs and for binding drivers, which have no other way. A [`Sysfs`] answers one question at a time and caches nothing; a [`Scanner`] looks at everything, and
 //! remembers what cannot change. Both have a root, so that a tree of files can stand in for a machine. Refuses to know
 //! netlink (what a netdev is configured to) and Kubernetes (what a device is for).
 //!
@@ -11,6 +11,7 @@
 
 mod aer;
 mod attribute;
+mod bind;
 mod character;
 mod dev;
 mod error;

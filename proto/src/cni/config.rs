@@ -201,7 +201,9 @@ impl NetworkConfig {
         Ok(Some(mac))
     }
 
-    fn cni_args(&self, key: &str) -> Option<&Value> {
+    /// What stands under a key of `args.cni` (CONVENTIONS, "args in network config").
+    #[must_use]
+    pub fn cni_args(&self, key: &str) -> Option<&Value> {
         self.args.get("cni")?.get(key)
     }
 }
