@@ -3,33 +3,28 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use tracing::{info, warn};
 use zerobridge_ipam::Leased;
-use zerobridge_kernel::{DevFolder, Netns};
+use zerobridge_kernel::Netns;
 use zerobridge_ledger::{Attachment, Ledger};
 use zerobridge_proto::cni::{AddResult, CniError, ErrorCode, Gid, Interface, InterfaceRdma, Ip};
 use zerobridge_proto::{PciAddress, chain};
 
-use crate::attachment::{AttachmentError, OnRefusal, Place, ReadyRdma, VfAccess, VfState, Wish};
+use crate::attachment::{OnRefusal, Place, ReadyRdma, VfAccess, VfState, Wish};
 use crate::call::Call;
 use crate::codes;
-use crate::config::{Config, RdmaSetting};
+use crate::config::Config;
 use crate::failure::{attachment_error, ledger_error, lock_error, netns_error, record_error, repair_error};
 use crate::neighbours::{look_for_gateways, settle};
 use crate::pod_resources::devices_of_pod;
 use crate::promise::{Attempt, Promise, Source};
-use crate::rdma_nodes;
+use crate::rdma;
 use crate::record;
 use crate::repairer::Repairer;
 use crate::selection::{Selection, of_allocated_devices, of_named_device};
 
 /// How long a carrier is waited for before the addresses are announced. A pod on a dead wire starts all the same.
-const CARRIER_PATIENCE: Duration = Duration::from_millis(1000);
-
-/// How long an RDMA device that a network demands may take to be ready: its port follows the carrier, and the kernel fills the
-/// table of GIDs in its own time.
-const RDMA_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CARRIER_PATIENCE: Duration = Duration::from_millis(1000);
 
 /// Attaches the pod's VF and returns what the pod now has.
 ///
@@ -72,7 +67,7 @@ pub(crate) fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     let promise = attempt.promise(&mut ledger)?;
     let record = promise.record.clone();
     let kept = keep(&attempt, promise, &mut ledger, &mut access).and_then(|kept| {
-        let rdma = await_rdma(call, network.settings.rdma, &kept.wanted, &mut access)?;
+        let rdma = rdma::hand_over(call, network.settings.rdma, &kept.wanted, &mut access)?;
         Ok((kept, rdma))
     });
     let (Promise { wanted, leased, .. }, rdma) = match kept {
@@ -239,30 +234,6 @@ fn announce_when_carried(call: &Call<'_>, access: &mut VfAccess, wanted: &VfStat
     };
     if let Err(error) = access.announce(&link, &wanted.addresses) {
         warn!(error = chain(&error), "the addresses are not announced");
-    }
-}
-
-/// Tells the container runtime the nodes of the pod's RDMA device, and waits until the pod can use it. A network that only takes RDMA where there is some is not held up for long,
-/// and not failed.
-fn await_rdma(
-    call: &Call<'_>,
-    setting: RdmaSetting,
-    wanted: &VfState,
-    access: &mut VfAccess,
-) -> Result<Option<ReadyRdma>, CniError> {
-    let Some(rdma) = wanted.rdma.as_ref().filter(|_| setting != RdmaSetting::Off) else { return Ok(None) };
-    let nodes = access.rdma_nodes().map_err(attachment_error)?;
-    rdma_nodes::write(&call.paths.cdi_dir, &DevFolder::new("/dev"), access.device(), &nodes)
-        .map_err(|error| CniError::from_chain(ErrorCode::IO, &error))?;
-    let patience = if setting == RdmaSetting::Auto { CARRIER_PATIENCE } else { RDMA_PATIENCE };
-    let addresses: Vec<IpAddr> = wanted.addresses.iter().map(IpNet::addr).collect();
-    match access.wait_for_rdma(rdma, &addresses, Instant::now() + patience) {
-        Ok(ready) => Ok(Some(ready)),
-        Err(error @ AttachmentError::RdmaNotReady { .. }) if setting == RdmaSetting::Auto => {
-            warn!(error = chain(&error), "the pod starts all the same");
-            Ok(Some(ReadyRdma { name: rdma.name.clone(), gid_indexes: Vec::new() }))
-        }
-        Err(error) => Err(attachment_error(error)),
     }
 }
 

@@ -26,6 +26,7 @@ mod neighbours;
 mod plugin;
 mod pod_resources;
 mod promise;
+mod rdma;
 mod rdma_nodes;
 mod record;
 #[cfg(test)]
