@@ -63,7 +63,7 @@ fn ready(
         // One of a dead pod is given back by the ADD that wants the VF.
         record.is_some_and(|record| !matches!(call.repairer().sandbox_of(record), Ok(None)))
     };
-    rdma_ready(network)?;
+    rdma_ready(call, network)?;
     match (config.device, &network.resource_name) {
         (Some(device), _) => {
             call.sysfs()
@@ -103,12 +103,13 @@ fn ready(
 }
 
 /// Whether the machine has what the network asks of RDMA.
-fn rdma_ready(network: &Network) -> Result<(), CniError> {
+fn rdma_ready(call: &Call<'_>, network: &Network) -> Result<(), CniError> {
     let setting = network.settings.rdma;
     if matches!(setting, RdmaSetting::Auto | RdmaSetting::Off) {
         return Ok(());
     }
-    let mode = RdmaSocket::open().and_then(|socket| socket.map(|mut socket| socket.netns_mode()).transpose());
+    let mode = RdmaSocket::open(&call.sysfs())
+        .and_then(|socket| socket.map(|mut socket| socket.netns_mode()).transpose());
     let mode = mode.map_err(|error| CniError::from_chain(ErrorCode::NOT_AVAILABLE, &error))?;
     match machine_obstacle(setting, mode) {
         None => Ok(()),

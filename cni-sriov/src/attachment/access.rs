@@ -81,7 +81,7 @@ impl VfAccess {
             sandbox: sandbox.map(open_sandbox).transpose().map_err(rtnl_error)?,
             link: None,
             sysfs: sysfs.clone(),
-            rdma: RdmaAccess::open().map_err(AttachmentError::rdma(device))?,
+            rdma: RdmaAccess::open(sysfs).map_err(AttachmentError::rdma(device))?,
         };
         access.find_port(position)?;
         Ok(access)

@@ -245,6 +245,8 @@ impl AttachmentError {
             Self::Rtnl { source, .. } => source.errno(),
             Self::SettingRefused(refusal) => refusal.source.errno(),
             Self::Probe { source, .. } => source.errno(),
+            // The name is taken, and that of a device that is going away: it is nobody else's (`ib_register_device`).
+            Self::NoSoftRdma { source, .. } if source.errno() == Some(Errno::ENFILE as i32) => return true,
             Self::Rdma { source, .. } | Self::NoSoftRdma { source, .. } => source.errno(),
             Self::NotConverged { source: Some(source), .. } => return source.is_transient(),
             _ => None,
@@ -338,6 +340,21 @@ mod tests {
              link_state from the network's configuration"
         );
         assert!(refused(Errno::EINVAL).to_string().contains("change or remove link_state"));
+    }
+
+    #[test]
+    fn a_name_of_ours_that_is_still_taken_is_transient() {
+        let refused = |errno: Errno| AttachmentError::NoSoftRdma {
+            device: "0000:01:10.6".parse().unwrap(),
+            netdev: "eth0".to_owned(),
+            source: NetlinkError::Refused {
+                request: "make RDMA device rxe_0000_01_10_6".to_owned(),
+                explanation: String::new(),
+                source: io::Error::from_raw_os_error(errno as i32),
+            },
+        };
+        assert!(refused(Errno::ENFILE).is_transient());
+        assert!(!refused(Errno::EINVAL).is_transient());
     }
 
     #[test]

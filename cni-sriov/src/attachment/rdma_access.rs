@@ -65,8 +65,8 @@ pub struct ReadyRdma {
 
 impl RdmaAccess {
     /// `None` on a machine without the RDMA subsystem.
-    pub(super) fn open() -> Result<Option<Self>, NetlinkError> {
-        let Some(mut host) = RdmaSocket::open()? else { return Ok(None) };
+    pub(super) fn open(sysfs: &Sysfs) -> Result<Option<Self>, NetlinkError> {
+        let Some(mut host) = RdmaSocket::open(sysfs)? else { return Ok(None) };
         let mode = host.netns_mode()?;
         Ok(Some(Self { mode, host, sandbox: None, found: None }))
     }

@@ -19,6 +19,7 @@ use crate::netlink::attributes::Attributes;
 use crate::netlink::{Conversation, NetlinkError};
 use crate::netns::Netns;
 use crate::rtnl::IfIndex;
+use crate::sysfs::Sysfs;
 use message::{RdmaMessage, attribute, command, number, text};
 
 /// `IB_PORT_ACTIVE` of the kernel's `rdma/ib_verbs.h`.
@@ -99,11 +100,16 @@ pub struct RdmaNode {
 
 impl RdmaSocket {
     /// Opens a socket in the calling thread's network namespace. `None` on a kernel that has no RDMA subsystem, or whose
-    /// module is not loaded.
+    /// module is not loaded: `sysfs` has no class of RDMA devices then. That is asked first, because asking for a protocol
+    /// that is not there makes the kernel run modprobe, each time (`netlink_create` in net/netlink/af_netlink.c).
     ///
     /// # Errors
     /// [`NetlinkError::Open`].
-    pub fn open() -> Result<Option<Self>, NetlinkError> {
+    pub fn open(sysfs: &Sysfs) -> Result<Option<Self>, NetlinkError> {
+        if sysfs.has_rdma() { Self::open_here() } else { Ok(None) }
+    }
+
+    fn open_here() -> Result<Option<Self>, NetlinkError> {
         match Conversation::open(NETLINK_RDMA, "RDMA") {
             Ok(conversation) => Ok(Some(Self { conversation })),
             Err(NetlinkError::Open { source, .. })
@@ -115,12 +121,12 @@ impl RdmaSocket {
         }
     }
 
-    /// Opens a socket in `netns`.
+    /// Opens a socket in `netns`, on a machine that has the RDMA subsystem.
     ///
     /// # Errors
     /// [`NetlinkError::Namespace`] and as for [`open`](Self::open).
     pub fn open_in(netns: &Netns) -> Result<Option<Self>, NetlinkError> {
-        netns.enter(Self::open).map_err(|source| NetlinkError::Namespace { source })?
+        netns.enter(Self::open_here).map_err(|source| NetlinkError::Namespace { source })?
     }
 
     /// Whether namespaces share devices. A kernel that does not say does not know of namespaces, and shares.

@@ -174,7 +174,8 @@ fn resources_in_use_are_counted_by_kind() {
 
 #[test]
 fn the_subsystem_is_spoken_to_where_it_is() {
-    if let Some(mut socket) = RdmaSocket::open().unwrap() {
+    assert!(RdmaSocket::open(&Sysfs::new("/absent")).unwrap().is_none());
+    if let Some(mut socket) = RdmaSocket::open(&Sysfs::new("/sys")).unwrap() {
         socket.netns_mode().unwrap();
         assert_eq!(socket.device_by_name("no such device").unwrap(), None);
     }

@@ -41,6 +41,12 @@ impl Sysfs {
         Ok(None)
     }
 
+    /// Whether the machine has the RDMA subsystem: `ib_core` makes the class when it is loaded.
+    #[must_use]
+    pub fn has_rdma(&self) -> bool {
+        self.root().join("class/infiniband").is_dir()
+    }
+
     /// The software RDMA devices on a netdev, sorted by name.
     ///
     /// # Errors
@@ -83,6 +89,7 @@ mod tests {
         tree.gid("rxe0", 10, "0000:0000:0000:0000:0000:ffff:0a01:0002", "RoCE v2");
         tree.gid("rxe0", 11, "2001:0db8:0000:0000:0000:0000:0000:0002", "RoCE v2");
         let sysfs = Sysfs::new(folder.path());
+        assert!(sysfs.has_rdma() && !Sysfs::new(folder.path().join("class")).has_rdma());
         for (address, index) in [("10.1.0.2", Some(10)), ("2001:db8::2", Some(11)), ("10.1.0.3", None)] {
             assert_eq!(sysfs.gid_index("rxe0", 1, address.parse().unwrap()).unwrap(), index, "{address}");
         }

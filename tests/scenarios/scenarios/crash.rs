@@ -67,7 +67,7 @@ pub(crate) const GROUP: Group = Group {
 
 /// What the VF is for its pod.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// A network interface.
     Netdev,
     /// The same, and the node has no ledger yet.
@@ -76,6 +76,8 @@ enum Kind {
     NetdevBesideAForeignHost,
     /// A PCI function for a program of its own.
     Vfio,
+    /// A network interface with a software RDMA device, where RDMA devices are in one namespace each.
+    SoftRdma,
 }
 
 /// How much of all that is possible one run does.
@@ -142,6 +144,10 @@ impl Stage {
             config["ipam"]["conflictProbe"] =
                 json!({"probes": 2, "intervalMilliseconds": 50, "waitMilliseconds": 50});
         }
+        if kind == Kind::SoftRdma {
+            config["rdma"] = "soft".into();
+            config["rdmaDeviceName"] = "rdma0".into();
+        }
         if kind == Kind::Vfio {
             config["mtu"].take();
             config.as_object_mut().map(|keys| keys.remove("mtu"));
@@ -188,13 +194,25 @@ impl Stage {
             "[ -s {LEDGER} ] && sqlite3 -readonly {LEDGER} 'SELECT (SELECT count(*) FROM attachments),
                 (SELECT count(*) FROM leases WHERE released_at IS NULL)' 2>&1 || echo '{NO_LEDGER}'"
         );
+        // A device that was in a namespace that is gone takes a moment to end.
+        let rdma = match kind {
+            Kind::SoftRdma => {
+                "for _ in 1 2 3 4 5 6 7 8 9 10; do
+                [ -n \"$(rdma dev)\" ] || break; sleep 0.1; done; rdma dev; ls /var/run/cdi 2>/dev/null || true"
+            }
+            _ => "true",
+        };
         CrashPlan {
             prepare,
             victim,
             count,
             points: Vec::new(),
             repairs: self.ways.iter().map(|(_, programs)| programs.clone()).collect(),
-            look: vec![program(&["ip", "-j", "-d", "link"]), program(&["sh", "-c", &counts])],
+            look: vec![
+                program(&["ip", "-j", "-d", "link"]),
+                program(&["sh", "-c", &counts]),
+                program(&["sh", "-c", rdma]),
+            ],
             settle: vec![program(&["udevadm", "settle"])],
         }
     }
@@ -217,9 +235,12 @@ impl Seen {
 /// Compares every state with how the VFs were before.
 fn seen(report: &CrashReport, places: &[VfPlace], before: &Snapshot) -> Result<Vec<Seen>, Box<dyn Error>> {
     let read = |state: &Vec<String>| {
-        let [links, promises] = state.as_slice() else { return Err("two programs were to look".into()) };
+        let [links, promises, rdma] = state.as_slice() else {
+            return Err("three programs were to look".into());
+        };
         let links: Vec<Link> = serde_json::from_str(links)?;
-        let settings = Snapshot::of(places, &links).differences(before);
+        let mut settings = Snapshot::of(places, &links).differences(before);
+        settings.extend(rdma.lines().map(|line| format!("left on the host: {line}")));
         Ok(Seen { settings, promises: promises.trim().to_owned() })
     };
     report.states.iter().map(read).collect()
@@ -260,14 +281,18 @@ impl Tally {
     }
 }
 
-fn killed_before_every_change(lab: &mut Lab, command: &'static str, kind: Kind) -> Outcome {
+pub(crate) fn killed_before_every_change(lab: &mut Lab, command: &'static str, kind: Kind) -> Outcome {
     let extent = Extent::from_environment()?;
     let pristine = lab.pristine();
     let guest = lab.install_plugins()?;
     let device = match (command, kind) {
-        ("ADD", Kind::Netdev | Kind::NetdevOfANewNode | Kind::NetdevBesideAForeignHost) => guest.vf(1, 0)?,
+        ("ADD", Kind::Netdev | Kind::NetdevOfANewNode | Kind::NetdevBesideAForeignHost | Kind::SoftRdma) => {
+            guest.vf(1, 0)?
+        }
         // One that chose its address itself: there is more to give back than with one whose address the PF imposed.
-        (_, Kind::Netdev | Kind::NetdevOfANewNode | Kind::NetdevBesideAForeignHost) => guest.vf(2, 1)?,
+        (_, Kind::Netdev | Kind::NetdevOfANewNode | Kind::NetdevBesideAForeignHost | Kind::SoftRdma) => {
+            guest.vf(2, 1)?
+        }
         ("ADD", Kind::Vfio) => guest.vf(1, 2)?,
         (_, Kind::Vfio) => guest.vf(2, 2)?,
     };
@@ -277,7 +302,7 @@ fn killed_before_every_change(lab: &mut Lab, command: &'static str, kind: Kind) 
     }
     let foreign = match kind {
         Kind::NetdevBesideAForeignHost => Some(Station::add(guest, "foreign", 2, 0, 100, TAKEN)?),
-        Kind::Netdev | Kind::NetdevOfANewNode | Kind::Vfio => None,
+        Kind::Netdev | Kind::NetdevOfANewNode | Kind::Vfio | Kind::SoftRdma => None,
     };
     let before = guest.snapshot()?;
     make_sandbox(guest, SANDBOX)?;
