@@ -37,7 +37,7 @@ fn measure() -> Outcome<()> {
     let nodes = Nodes::read(&sysfs, &dev, &device.id.hardware)?;
     let requested = [(&device, nodes)];
     let decide = || {
-        black_box(allocate(&pool, black_box(&requested), NodeMethod::Cdi)?);
+        black_box(allocate(&pool, black_box(&requested), NodeMethod::Cdi.into())?);
         Ok(())
     };
     show("decision alone", repeat(REPETITIONS, decide)?);
@@ -49,7 +49,7 @@ fn measure() -> Outcome<()> {
         let (infos, specs) = (files.path().join("devinfo"), files.path().join("cdi"));
         let allocator = Allocator::new(sysfs.clone(), dev.clone(), infos, specs);
         let give = || {
-            black_box(allocator.give(&pool, &[&device], NodeMethod::Cdi)?);
+            black_box(allocator.give(&pool, &[&device], NodeMethod::Cdi.into())?);
             Ok(())
         };
         show(name, repeat(REPETITIONS, give)?);

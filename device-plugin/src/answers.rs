@@ -11,7 +11,7 @@ use tracing::info;
 use zerobridge_proto::deviceplugin::ContainerAllocateResponse;
 use zerobridge_proto::{PciAddress, chain};
 
-use crate::allocation::{AllocationError, Allocator, AllocatorError, requested};
+use crate::allocation::{AllocationError, Allocator, AllocatorError, Delivery, requested};
 use crate::cdi::NodeMethod;
 use crate::device::{Device, DeviceId};
 use crate::inventory::{Look, Offer};
@@ -32,6 +32,14 @@ pub(crate) struct Giving {
     pub(crate) held: watch::Receiver<Option<Arc<Held>>>,
     /// Told after something was given.
     pub(crate) given: Notify,
+}
+
+impl Giving {
+    /// How device nodes reach a container at the moment.
+    pub(crate) fn delivery(&self) -> Delivery {
+        let rdma_exclusive = self.looks.borrow().around.rdma.exclusive;
+        Delivery { method: *self.method.borrow(), rdma_exclusive }
+    }
 }
 
 /// The answers of one pool.
@@ -55,10 +63,10 @@ impl Answers for PoolAnswers {
     fn allocate(&self, ids: &[String]) -> Result<ContainerAllocateResponse, Status> {
         let pool = Arc::clone(&self.offer.config.borrow());
         let devices = Arc::clone(&self.offer.devices.borrow());
-        let method = *self.giving.method.borrow();
+        let delivery = self.giving.delivery();
         let given = requested(&pool.resource, &devices, ids)
             .map_err(AllocatorError::from)
-            .and_then(|devices| self.giving.allocator.give(&pool, &devices, method));
+            .and_then(|devices| self.giving.allocator.give(&pool, &devices, delivery));
         let response = given.map_err(|error| refusal(&error))?;
         info!(pool = %pool.resource, devices = ids.join(","), "allocated");
         self.giving.given.notify_one();
@@ -101,5 +109,35 @@ fn refusal(error: &AllocatorError) -> Status {
         AllocatorError::Nodes { .. } | AllocatorError::DeviceInfo(_) | AllocatorError::Cdi(_) => {
             Status::internal(message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerobridge_kernel::testing::SysfsTree;
+    use zerobridge_kernel::{DevFolder, Sysfs};
+
+    use super::*;
+
+    /// The mode may change between two looks, and kubelet and runtime may be updated.
+    #[test]
+    fn devices_are_given_as_the_latest_look_and_the_node_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = SysfsTree::new(folder.path().join("sys"));
+        let [dev, infos, specs] = ["dev", "infos", "cdi"].map(|name| folder.path().join(name));
+        let (method, looks) = (watch::Sender::new(NodeMethod::Plain), watch::Sender::default());
+        let giving = Giving {
+            allocator: Allocator::new(Sysfs::new(tree.root()), DevFolder::new(dev), infos, specs),
+            method: method.subscribe(),
+            looks: looks.subscribe(),
+            held: watch::Sender::default().subscribe(),
+            given: Notify::new(),
+        };
+        assert_eq!(giving.delivery(), Delivery { method: NodeMethod::Plain, rdma_exclusive: false });
+        let mut look = Look::default();
+        look.around.rdma.exclusive = true;
+        looks.send_replace(Arc::new(look));
+        method.send_replace(NodeMethod::Cdi);
+        assert_eq!(giving.delivery(), Delivery { method: NodeMethod::Cdi, rdma_exclusive: true });
     }
 }

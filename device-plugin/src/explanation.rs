@@ -114,7 +114,7 @@ fn problems(pool: &PoolConfig, device: Device, around: &Surroundings) -> Vec<Pro
     let id = device.id.clone();
     let mut monitor = HealthMonitor::default();
     let mut devices = PoolDevices::from([(id.clone(), device)]);
-    monitor.judge(Instant::now(), &pool.health, &mut devices, around, &DirtyVfs::new());
+    monitor.judge(Instant::now(), pool, &mut devices, around, &DirtyVfs::new());
     let problem = |(check, reason): (Check, &str)| Problem {
         check,
         policy: pool.health.of(check),

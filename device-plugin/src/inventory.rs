@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::cdi::NodeMethod;
 use crate::config::PoolConfig;
 use crate::device::{DeviceId, Hardware};
 use crate::health::{Check, DirtyVfs, HealthMonitor, Transition};
 use crate::pod_resources::Held;
 use crate::pool::{Assignment, Conflict, Holdings, PoolDevices, Surroundings, Withheld, Withholding, assign};
+use crate::rdma::{Obstacle, obstacles};
 use crate::resource::ResourceName;
 
 /// The present devices of one pool.
@@ -38,6 +40,8 @@ pub(crate) struct Look {
     pub(crate) pools: Vec<PoolLook>,
     /// Devices that a pool selects and does not offer, and why.
     pub(crate) withheld: BTreeMap<Hardware, Withheld>,
+    /// What keeps the node from giving what its pools promise.
+    pub(crate) obstacles: Vec<Obstacle>,
 }
 
 /// One pool after a look.
@@ -105,15 +109,21 @@ impl Inventory {
             .map(|pool| Offer { config: pool.config.subscribe(), devices: pool.devices.subscribe() })
     }
 
-    /// The present state, after a look that found `around`.
-    pub(crate) fn look(&self, around: Surroundings) -> Look {
+    /// The present state, after a look that found `around` on a node where device nodes reach containers by `method`.
+    pub(crate) fn look(&self, around: Surroundings, method: NodeMethod) -> Look {
         let pool = |pool: &Pool| PoolLook {
             config: pool.config(),
             devices: Arc::clone(&pool.devices.borrow()),
             problems: problems(pool),
         };
         let withheld = self.withheld.iter().map(|(device, one)| (device.clone(), one.reason.clone()));
-        Look { around, pools: self.pools.iter().map(pool).collect(), withheld: withheld.collect() }
+        let configs: Vec<Arc<PoolConfig>> = self.pools.iter().map(Pool::config).collect();
+        Look {
+            obstacles: obstacles(&configs, &around.rdma, Some(method)),
+            around,
+            pools: self.pools.iter().map(pool).collect(),
+            withheld: withheld.collect(),
+        }
     }
 
     /// Publishes what a look found. `held` is what pods have, as far as that is known.
@@ -129,7 +139,7 @@ impl Inventory {
         let mut update = Update::default();
         for ((pool, config), mut devices) in self.pools.iter_mut().zip(&configs).zip(pools) {
             keep_lost(config, &mut devices, &pool.devices.borrow(), held);
-            let judgement = pool.monitor.judge(now, &config.health, &mut devices, around, dirty);
+            let judgement = pool.monitor.judge(now, config, &mut devices, around, dirty);
             update.next = [update.next, judgement.next].into_iter().flatten().min();
             let resource = &config.resource;
             for transition in judgement.transitions {
@@ -341,6 +351,32 @@ mod tests {
         node.held = Some(Held::default());
         node.look();
         assert_eq!(node.pool(0), []);
+    }
+
+    /// In exclusive mode the host sees nothing of an RDMA device that is in a pod, and a daemon that has just started has
+    /// never seen it.
+    #[test]
+    fn after_a_restart_a_pods_vf_is_in_its_rdma_pool_and_healthy() {
+        let mut node = Node::new();
+        node.tree.add_mlx5(0, 2);
+        node.configure(
+            r#"{"pools": [{"resourceName": "rdma", "selectors": {"vendors": ["15b3"], "isRdma": true}}]}"#,
+        );
+        node.look();
+        let all = [("0000:3d:00.2".to_owned(), true), ("0000:3d:00.3".to_owned(), true)];
+        assert_eq!(node.pool(0), all);
+
+        node.tree.hide_netdev("0000:3d:00.2", "ens1f0v0");
+        node.tree.hide_rdma("mlx5_2");
+        node.hold("zerobridge.io/rdma", "0000:3d:00.2");
+        let former = std::mem::take(&mut node.inventory);
+        node.inventory.configure(former.pools.iter().map(|pool| PoolConfig::clone(&pool.config())).collect());
+        let update = node.look();
+        assert_eq!(node.pool(0), all);
+        assert_eq!(update.transitions, []);
+        node.held = Some(Held::default());
+        node.look();
+        assert_eq!(node.pool(0), all[1..], "without a holder it is one without RDMA");
     }
 
     #[test]

@@ -28,17 +28,18 @@ mod pod_resources;
 mod pool;
 mod preference;
 mod protection;
+mod rdma;
 mod reconcile;
 mod resource;
 mod selector;
 
-pub use allocation::{Allocation, AllocationError, Allocator, AllocatorError, Nodes, allocate};
+pub use allocation::{Allocation, AllocationError, Allocator, AllocatorError, Delivery, Nodes, allocate};
 pub use cdi::{CdiError, CdiFolder, NodeMethod};
 pub use cli::{Cli, LogFormat};
 pub use cluster::{ApiAccess, IpBlocks};
 pub use config::{
     CdiMode, Config, ConfigError, ConfigFile, Format, MOST_SHARES, NodeConfig, NodeIdentity, Notice,
-    PoolConfig, PoolKind,
+    PoolConfig, PoolKind, PoolRdma,
 };
 pub use daemon::{ConfigurationError, DaemonError, PresenceError, Settings, dry_run, node_config, run};
 pub use device::{Device, DeviceId, DeviceIdError, Hardware};
@@ -51,6 +52,7 @@ pub use pod_resources::{Held, Holder};
 pub use pool::{Holdings, Surroundings, Withheld};
 pub use preference::{Neighbour, Place, Preference, neighbours, prefer};
 pub use protection::{HostUse, host_use};
+pub use rdma::{Cause, KernelRelease, MemoryLimit, Obstacle, RdmaNode, obstacles};
 pub use resource::{DEFAULT_PREFIX, ResourceName, ResourceNameError};
 pub use selector::{
     Candidate, HexId, Indexes, PartitionKey, PfSelector, PortMatch, RootSelector, Selector, SelectorError,

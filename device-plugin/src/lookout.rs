@@ -8,11 +8,12 @@ use std::time::{self, Duration};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use zerobridge_kernel::{DeviceEvent, DeviceEvents};
 use zerobridge_proto::chain;
 
 use crate::blocking::blocking;
+use crate::cdi::NodeMethod;
 use crate::cluster::{Event, EventSink, Subject};
 use crate::config::Config;
 use crate::debounce::Burst;
@@ -22,12 +23,15 @@ use crate::observer::{Needs, ObserveError, Observer};
 use crate::operations::{Heartbeat, Metrics, Outcome};
 use crate::pod_resources::Held;
 use crate::pool::Surroundings;
+use crate::rdma::Obstacle;
 
 /// What the lookout listens to.
 #[derive(Debug)]
 pub(crate) struct Sources {
     /// The configuration for this node.
     pub(crate) config: watch::Receiver<Arc<Config>>,
+    /// How device nodes reach containers.
+    pub(crate) method: watch::Receiver<NodeMethod>,
     /// What pods hold; `None` while the kubelet does not say.
     pub(crate) held: watch::Receiver<Option<Arc<Held>>>,
     /// VFs that dead pods left behind.
@@ -119,6 +123,10 @@ impl Lookout {
                     Ok(()) => Cause::Configuration,
                     Err(_) => return,
                 },
+                changed = sources.method.changed() => match changed {
+                    Ok(()) => Cause::Configuration,
+                    Err(_) => return,
+                },
                 changed = sources.held.changed() => match changed {
                     Ok(()) => Cause::Pods,
                     Err(_) => return,
@@ -181,7 +189,9 @@ impl Lookout {
         let dirty = Arc::clone(&sources.dirty.borrow_and_update());
         let update = self.inventory.update(&around, held.as_deref(), &dirty, Instant::now());
         self.tell(&update, held.as_deref());
-        self.audience.looks.send_replace(Arc::new(self.inventory.look(around)));
+        let look = self.inventory.look(around, *sources.method.borrow_and_update());
+        tell_obstacles(&self.audience.looks.borrow().obstacles, &look.obstacles);
+        self.audience.looks.send_replace(Arc::new(look));
         update.next
     }
 
@@ -219,6 +229,17 @@ impl Lookout {
             warn!(error = failure, "cannot look at the machine; the pools stay as they are");
             self.told_failure = Some(failure);
         }
+    }
+}
+
+/// Each once when it appears, and once when it is gone.
+fn tell_obstacles(former: &[Obstacle], present: &[Obstacle]) {
+    for obstacle in present.iter().filter(|obstacle| !former.contains(obstacle)) {
+        warn!(reason = obstacle.cause.name(), "{obstacle}");
+    }
+    for Obstacle { cause, pools } in former.iter().filter(|obstacle| !present.contains(obstacle)) {
+        let pools = pools.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        info!(reason = cause.name(), pools, "no longer in the way");
     }
 }
 

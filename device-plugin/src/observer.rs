@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use zerobridge_kernel::{
-    Devlink, DevlinkError, FunctionRole, HostNetwork, Machine, OpenFilesError, RtnlError, RtnlSocket,
-    Scanner, Sysfs, SysfsError, open_files,
+    Devlink, DevlinkError, FunctionRole, HostNetwork, Machine, NetlinkError, OpenFilesError, RtnlError,
+    RtnlSocket, Scanner, Sysfs, SysfsError, open_files,
 };
 use zerobridge_proto::PciAddress;
 
 use crate::config::PoolConfig;
 use crate::health::{Check, Policy};
 use crate::pool::Surroundings;
+use crate::rdma::{RdmaNode, RdmaObserver};
 
 /// Where the kernel says what it is, and whether it is this machine's.
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ pub struct Observer {
     /// `None` if the sysfs is a tree of files that stands for another machine.
     network: Option<RtnlSocket>,
     devlink: Option<Devlink>,
+    rdma: RdmaObserver,
     slow: Slow,
 }
 
@@ -48,6 +50,7 @@ pub struct Needs {
     rdma_enabled: bool,
     devlink_health: bool,
     aer_fatal: bool,
+    rdma: bool,
 }
 
 /// What is remembered between thorough looks.
@@ -75,6 +78,9 @@ pub enum ObserveError {
     /// procfs.
     #[error("cannot read which VFIO groups are open")]
     OpenFiles(#[from] OpenFilesError),
+    /// The RDMA subsystem.
+    #[error("cannot ask the RDMA subsystem")]
+    Rdma(#[source] NetlinkError),
 }
 
 impl Needs {
@@ -86,6 +92,7 @@ impl Needs {
             let checks = |check| pool.health.of(check) != Policy::Off;
             needs.devlink_health |= checks(Check::DevlinkHealth);
             needs.aer_fatal |= checks(Check::AerFatal);
+            needs.rdma |= pool.gives_hardware_rdma() || pool.gives_soft_rdma();
             for selectors in &pool.selectors {
                 needs.ddp_profiles |= !selectors.ddp_profiles.is_empty();
                 needs.rdma_enabled |= selectors.is_rdma;
@@ -112,6 +119,7 @@ impl Observer {
             vfio: roots.dev.join("vfio"),
             network: if real { Some(RtnlSocket::open()?) } else { None },
             devlink: if real { Devlink::open()? } else { None },
+            rdma: RdmaObserver::new(roots, real),
             slow: Slow::default(),
         })
     }
@@ -126,6 +134,11 @@ impl Observer {
             Some(network) => network.host_network()?,
             None => HostNetwork::default(),
         };
+        let rdma = if needs.rdma {
+            self.rdma.look(&machine, thorough).map_err(ObserveError::Rdma)?
+        } else {
+            RdmaNode::default()
+        };
         if thorough {
             self.slow = self.look_slowly(needs, &machine)?;
         }
@@ -139,6 +152,7 @@ impl Observer {
             open_vfio_groups,
             failed_reporters,
             aer_fatal,
+            rdma,
         })
     }
 

@@ -12,6 +12,7 @@ use zerobridge_proto::PciAddress;
 use crate::config::{PoolConfig, PoolKind};
 use crate::device::{Device, DeviceId, Hardware};
 use crate::protection::{HostUse, host_use};
+use crate::rdma::RdmaNode;
 use crate::selector::{Candidate, Selectors, Subject};
 
 /// The devices of one pool, in the order of their IDs.
@@ -37,6 +38,8 @@ pub struct Surroundings {
     pub failed_reporters: BTreeMap<PciAddress, Vec<String>>,
     /// Fatal errors counted by Advanced Error Reporting, by function.
     pub aer_fatal: BTreeMap<PciAddress, u64>,
+    /// RDMA on the node; nothing is known of it where no pool has to do with it.
+    pub rdma: RdmaNode,
 }
 
 /// What became of the machine's devices.
@@ -309,6 +312,9 @@ fn all_names<'a>(names: impl Iterator<Item = &'a str>, host: &HostNetwork) -> Ve
 impl Gathered<'_> {
     pub(crate) fn candidate<'a>(&'a self, around: &'a Surroundings) -> Candidate<'a> {
         let port = self.pf.unwrap_or(self.function).address;
+        let is_away =
+            matches!(self.subject, Subject::Function) && around.rdma.away.contains(&self.function.address);
+        let said = around.rdma_enabled.get(&self.function.address).copied();
         Candidate {
             subject: self.subject,
             function: self.function,
@@ -316,7 +322,7 @@ impl Gathered<'_> {
             pf_names: &self.pf_names,
             if_names: &self.if_names,
             ddp_profile: around.ddp_profiles.get(&port).map(String::as_str),
-            rdma_enabled: around.rdma_enabled.get(&self.function.address).copied(),
+            rdma_enabled: if is_away { Some(true) } else { said },
         }
     }
 

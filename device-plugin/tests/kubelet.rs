@@ -233,3 +233,30 @@ async fn asking_for_a_preference_is_never_an_error() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_software_rdma_device_is_named_by_cdi_and_refused_without() {
+    for cdi in ["on", "off"] {
+        let node = Node::new();
+        let kubelet = node.kubelet();
+        let config = format!(
+            r#"{{"cdi": "{cdi}", "pools": [{{"resourceName": "vf", "rdma": "soft", "selectors": {{"any": true}}}}]}}"#
+        );
+        let daemon = node.daemon_with(1, &config);
+        kubelet.until("the pool is listed", |view| view.devices.len() == 1).await;
+        match kubelet.allocate(VF, &["0000:01:10.0"]).await {
+            Ok(response) => {
+                assert_eq!(cdi, "on");
+                let names: Vec<&str> =
+                    response.cdi_devices.iter().map(|device| device.name.as_str()).collect();
+                assert_eq!(names, ["cdi.zerobridge.io/rdma=0000:01:10.0"]);
+                assert!(!node.path("cdi").exists(), "the CNI plugin writes the specification");
+            }
+            Err(refusal) => {
+                assert_eq!((cdi, refusal.code()), ("off", Code::FailedPrecondition));
+                assert!(refusal.message().contains(VF), "{refusal}");
+            }
+        }
+        daemon.stop().await;
+    }
+}

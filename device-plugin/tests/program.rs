@@ -243,3 +243,39 @@ async fn a_machine_that_cannot_be_read_ends_it_with_a_message_and_code_1() {
     assert!(log.contains("cannot read the devices of this machine"), "{log}");
     assert!(log.contains("bus/pci/devices"), "{log}");
 }
+
+#[tokio::test]
+async fn what_the_node_is_not_ready_for_is_told_once_when_it_begins_and_once_when_it_ends() {
+    let node = Node::new();
+    let config = |cdi: &str| {
+        let pools = r#"[{"resourceName": "vf", "rdma": "soft", "selectors": {"any": true}}]"#;
+        fs::write(node.path("config.json"), format!(r#"{{"cdi": "{cdi}", "pools": {pools}}}"#)).unwrap();
+    };
+    config("off");
+    let mut child = program(&node).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut said: Vec<String> = Vec::new();
+    let mut until = |part: &str| {
+        while !said.last().is_some_and(|line| line.contains(part)) {
+            said.push(log.next().unwrap());
+        }
+        said.clone()
+    };
+    until("zerobridge.io/vf: no container gets a software RDMA device");
+    // Changed configurations come after many a look.
+    for cdi in ["on", "off", "on"] {
+        config(cdi);
+        until("the changed configuration is in force");
+        until(if cdi == "on" { "no longer in the way" } else { "no container gets a software RDMA device" });
+    }
+    signal(&child, "-TERM");
+    let said = until("stopping");
+    let count = |part: &str| said.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(count("no container gets a software RDMA device"), 2, "{said:#?}");
+    assert_eq!(
+        count("no longer in the way reason=\"soft_without_cdi\" pools=\"zerobridge.io/vf\""),
+        2,
+        "{said:#?}"
+    );
+    ended(child).await;
+}

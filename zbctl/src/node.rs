@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 use zerobridge_device_plugin::{
-    Config, ConfigError, ConfigFile, Needs, NodeIdentity, ObserveError, Observer, Roots, Surroundings,
+    CdiMode, Config, ConfigError, ConfigFile, Needs, NodeIdentity, NodeMethod, ObserveError, Observer,
+    Obstacle, Roots, Surroundings, obstacles,
 };
 
 use crate::cli::{IdentityArguments, NodeArguments};
@@ -58,6 +59,19 @@ impl Node {
     }
 }
 
+impl Node {
+    /// What keeps the node from giving what its pools promise. Whether nodes are told by CDI is known only where the
+    /// configuration says so: otherwise it is for kubelet and runtime to say, who tell the API server.
+    pub(crate) fn obstacles(&self) -> Vec<Obstacle> {
+        let method = match self.config.cdi {
+            CdiMode::On => Some(NodeMethod::Cdi),
+            CdiMode::Off => Some(NodeMethod::Plain),
+            CdiMode::Auto => None,
+        };
+        obstacles(&self.config.pools, &self.around.rdma, method)
+    }
+}
+
 /// Which node a configuration is read for.
 pub(crate) fn identity(arguments: &IdentityArguments) -> NodeIdentity {
     let labels = arguments.labels.iter().cloned().collect();
@@ -76,6 +90,7 @@ pub(crate) fn undecided(sections: &[String], identity: &IdentityArguments) -> Op
 pub(crate) mod testing {
     use std::path::Path;
 
+    use zerobridge_device_plugin::RdmaNode;
     use zerobridge_kernel::testing::SysfsTree;
     use zerobridge_kernel::{Scanner, Sysfs};
 
@@ -87,7 +102,9 @@ pub(crate) mod testing {
         let tree = SysfsTree::new(folder.path());
         build(&tree);
         let machine = Scanner::new(Sysfs::new(tree.root())).scan().unwrap();
-        Surroundings { machine, ..Surroundings::default() }
+        // With the modules that RDMA needs.
+        let rdma = RdmaNode { uverbs: true, connection_manager: true, ..RdmaNode::default() };
+        Surroundings { machine, rdma, ..Surroundings::default() }
     }
 
     /// A node with a machine and a configuration.

@@ -7,8 +7,8 @@ use tracing::{debug, warn};
 use zerobridge_kernel::{DevFolder, Sysfs, SysfsError};
 use zerobridge_proto::deviceplugin::ContainerAllocateResponse;
 
-use super::{Allocation, AllocationError, Nodes, allocate};
-use crate::cdi::{CdiError, CdiFolder, NodeMethod};
+use super::{Allocation, AllocationError, Delivery, Nodes, allocate};
+use crate::cdi::{CdiError, CdiFolder};
 use crate::config::PoolConfig;
 use crate::device::{Device, DeviceId};
 use crate::device_info::DeviceInfoFolder;
@@ -68,11 +68,11 @@ impl Allocator {
         &self,
         pool: &PoolConfig,
         devices: &[&Device],
-        method: NodeMethod,
+        delivery: Delivery,
     ) -> Result<ContainerAllocateResponse, AllocatorError> {
         let requested = devices.iter().map(|&device| Ok((device, self.nodes(device)?)));
         let requested = requested.collect::<Result<Vec<_>, AllocatorError>>()?;
-        let Allocation { response, infos, specs, companions } = allocate(pool, &requested, method)?;
+        let Allocation { response, infos, specs, companions } = allocate(pool, &requested, delivery)?;
         for (device, companions) in companions {
             let functions = companions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             warn!(pool = %pool.resource, %device, functions, "the IOMMU group has other functions, which the container reaches too");

@@ -46,4 +46,28 @@ pub enum AllocationError {
         /// What can be done about that.
         remedy: &'static str,
     },
+    /// A software RDMA device is made of a network interface, which a userspace driver leaves none of.
+    #[error(
+        "{device} of pool {pool} is bound to {driver}, and \"rdma\": \"soft\" of the pool makes an RDMA device of a \
+         network interface, which only a network driver makes; bind it to one, such as iavf or igbvf, or leave \"rdma\" \
+         out of the pool"
+    )]
+    SoftRdmaOfUserspace {
+        /// The device.
+        device: DeviceId,
+        /// Its pool.
+        pool: ResourceName,
+        /// What it is bound to.
+        driver: String,
+    },
+    /// The nodes of a software RDMA device are not there before the container is made.
+    #[error(
+        "pool {pool} says \"rdma\": \"soft\", and the nodes of a software RDMA device can reach a container by CDI only, \
+         which this node does not use; use kubelet 1.31 or later with containerd 2.0 or CRI-O 1.23 or later, or write \
+         \"cdi\": \"on\" where the runtime has CDI switched on"
+    )]
+    SoftRdmaWithoutCdi {
+        /// The pool.
+        pool: ResourceName,
+    },
 }

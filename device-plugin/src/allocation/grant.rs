@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use zerobridge_cni_sriov::rdma_nodes_name;
 use zerobridge_kernel::{RdmaNodes, VfioGroup, VfioNodes};
 
+use super::delivery::Delivery;
 use super::error::AllocationError;
 use super::nodes::{IOMMUFD, Nodes, RDMA_CM, TUN, VFIO_CONTAINER, VHOST_NET, path};
-use crate::config::PoolConfig;
-use crate::device::Device;
+use crate::cdi::NodeMethod;
+use crate::config::{PoolConfig, PoolRdma};
+use crate::device::{Device, Hardware};
 use crate::selector::{Selectors, VdpaType};
 
 /// Drivers that give a function to a program through UIO: the kernel's own, DPDK's, and what old configurations call it.
@@ -21,6 +24,8 @@ const UIO_DRIVERS: [&str; 3] = ["uio_pci_generic", "igb_uio", "uio"];
 pub(super) struct Grant {
     /// By path in the container: path on the host.
     pub(super) nodes: BTreeMap<String, String>,
+    /// The CDI name of what the CNI plugin will make known.
+    pub(super) late: Option<String>,
     /// By kind: keys and values.
     pub(super) details: Details,
 }
@@ -49,26 +54,31 @@ impl Demand {
 }
 
 /// What a container gets that was given `device` of `pool`.
-pub(super) fn grant(pool: &PoolConfig, device: &Device, nodes: &Nodes) -> Result<Grant, AllocationError> {
-    let mut granting = Granting { pool, device, nodes, grant: Grant::default() };
+pub(super) fn grant(
+    pool: &PoolConfig,
+    device: &Device,
+    nodes: &Nodes,
+    delivery: Delivery,
+) -> Result<Grant, AllocationError> {
+    let mut granting = Granting { pool, device, nodes, delivery, grant: Grant::default() };
     granting.tell("generic", "deviceID", device.id.to_string());
     // A share gives RDMA and nothing else: the rest of the function stays with the host.
     if pool.shares.is_some() {
         granting.rdma(Demand::Everywhere)?;
     } else {
         granting.by_driver()?;
-        granting.rdma(Demand::of(pool, |selectors| selectors.is_rdma))?;
+        match pool.rdma {
+            PoolRdma::Auto => granting.own_rdma(Demand::of(pool, |selectors| selectors.is_rdma))?,
+            PoolRdma::Plain => granting.rdma(Demand::of(pool, |selectors| selectors.is_rdma))?,
+            PoolRdma::Soft => granting.soft_rdma()?,
+            PoolRdma::Off => {}
+        }
         granting.vdpa(VdpaType::Vhost)?;
         granting.vdpa(VdpaType::Virtio)?;
         granting.vhost_net()?;
     }
     granting.additional_info();
     Ok(granting.grant)
-}
-
-/// Whether containers of a pool get their devices' RDMA devices.
-pub(super) fn gives_rdma(pool: &PoolConfig) -> bool {
-    pool.shares.is_some() || Demand::of(pool, |selectors| selectors.is_rdma) != Demand::None
 }
 
 /// Whether containers of a pool get the nodes of vhost-net.
@@ -85,16 +95,28 @@ struct Granting<'a> {
     pool: &'a PoolConfig,
     device: &'a Device,
     nodes: &'a Nodes,
+    delivery: Delivery,
     grant: Grant,
 }
 
 impl Granting<'_> {
     fn by_driver(&mut self) -> Result<(), AllocationError> {
-        let driver = self.device.driver.as_deref().unwrap_or_default();
-        if self.nodes.characters.vfio.is_some() || driver == "vfio-pci" {
+        if self.is_vfio() {
             return self.vfio();
         }
-        if UIO_DRIVERS.contains(&driver) { self.uio() } else { Ok(()) }
+        if self.is_uio() { self.uio() } else { Ok(()) }
+    }
+
+    fn is_vfio(&self) -> bool {
+        self.nodes.characters.vfio.is_some() || self.driver() == "vfio-pci"
+    }
+
+    fn is_uio(&self) -> bool {
+        UIO_DRIVERS.contains(&self.driver())
+    }
+
+    fn driver(&self) -> &str {
+        self.device.driver.as_deref().unwrap_or_default()
     }
 
     /// The group and, where the machine has them, the function's own device and iommufd: a program takes what it knows.
@@ -141,6 +163,46 @@ impl Granting<'_> {
         self.require("uio", "mount", &node, "bind the device to its driver again")
     }
 
+    /// The RDMA device of a device that moves into the pod. Where it gets other nodes there, the container asks for it by
+    /// name. It may be on its way back from another pod at the moment.
+    fn own_rdma(&mut self, demand: Demand) -> Result<(), AllocationError> {
+        let present = !self.nodes.characters.rdma.is_empty();
+        let is_given = demand == Demand::Everywhere || (demand == Demand::WhereItIs && present);
+        let function = matches!(self.device.id.hardware, Hardware::Function(_));
+        if self.delivery.is_late() && is_given && function && !self.is_vfio() && !self.is_uio() {
+            let names = self.rdma_names();
+            self.late_rdma();
+            if !names.is_empty() {
+                self.tell("rdma", "rdma_dev", names);
+            }
+            return Ok(());
+        }
+        self.rdma(demand)
+    }
+
+    /// An RDMA device that the CNI plugin makes of the network interface, when it is in the pod.
+    fn soft_rdma(&mut self) -> Result<(), AllocationError> {
+        let pool = self.pool.resource.clone();
+        if self.is_vfio() || self.is_uio() {
+            let (device, driver) = (self.device.id.clone(), self.driver().to_owned());
+            return Err(AllocationError::SoftRdmaOfUserspace { device, pool, driver });
+        }
+        if self.delivery.method == NodeMethod::Plain {
+            return Err(AllocationError::SoftRdmaWithoutCdi { pool });
+        }
+        self.late_rdma();
+        Ok(())
+    }
+
+    fn late_rdma(&mut self) {
+        self.grant.late = Some(rdma_nodes_name(self.device.function));
+        self.grant.details.entry("rdma").or_default();
+        // The only node of RDMA that keeps its name.
+        if self.nodes.has(RDMA_CM) {
+            self.tell("rdma", "rdma_cm", path(RDMA_CM));
+        }
+    }
+
     fn rdma(&mut self, demand: Demand) -> Result<(), AllocationError> {
         let devices = self.nodes.characters.rdma.clone();
         match (demand, devices.is_empty()) {
@@ -164,9 +226,14 @@ impl Granting<'_> {
             }
         }
         self.give_those("rdma", "rdma_cm", &[RDMA_CM.to_owned()]);
-        let names: Vec<&str> = devices.iter().map(|device| device.device.as_str()).collect();
-        self.tell("rdma", "rdma_dev", names.join(","));
+        let names = self.rdma_names();
+        self.tell("rdma", "rdma_dev", names);
         Ok(())
+    }
+
+    fn rdma_names(&self) -> String {
+        let devices = self.nodes.characters.rdma.iter();
+        devices.map(|device| device.device.as_str()).collect::<Vec<_>>().join(",")
     }
 
     fn vdpa(&mut self, wanted: VdpaType) -> Result<(), AllocationError> {

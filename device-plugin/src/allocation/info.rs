@@ -3,7 +3,7 @@
 use zerobridge_kernel::VdpaNodes;
 use zerobridge_proto::{DeviceInfo, PciDeviceInfo, VdpaDeviceInfo, VdpaDriver};
 
-use super::grant::{gives_rdma, gives_vdpa, gives_vhost_net};
+use super::grant::{gives_vdpa, gives_vhost_net};
 use super::nodes::{Nodes, VHOST_NET, path};
 use crate::config::{PoolConfig, PoolKind};
 use crate::device::Device;
@@ -26,7 +26,7 @@ fn pci_info(pool: &PoolConfig, device: &Device, nodes: &Nodes) -> PciDeviceInfo 
     PciDeviceInfo {
         pci_address: device.function,
         vhost_net: gives_vhost_net(pool).then(|| path(VHOST_NET)),
-        rdma_device: (gives_rdma(pool) && !rdma.is_empty()).then(|| rdma.join(",")),
+        rdma_device: (pool.gives_hardware_rdma() && !rdma.is_empty()).then(|| rdma.join(",")),
         pf_pci_address: device.pf,
         representor_device: device.representor.clone(),
     }

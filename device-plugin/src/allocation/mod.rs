@@ -5,6 +5,7 @@
 //! everything else is a pure function.
 
 mod allocator;
+mod delivery;
 mod error;
 mod grant;
 mod info;
@@ -19,6 +20,7 @@ use zerobridge_proto::deviceplugin::{CdiDevice, ContainerAllocateResponse, Devic
 use zerobridge_proto::{DeviceInfo, PciAddress, cdi};
 
 pub use allocator::{Allocator, AllocatorError};
+pub use delivery::Delivery;
 pub use error::AllocationError;
 pub use nodes::Nodes;
 pub(crate) use upkeep::Held;
@@ -41,7 +43,8 @@ pub struct Allocation {
     pub response: ContainerAllocateResponse,
     /// The device-info documents that have to exist before the answer is given.
     pub infos: Vec<(DeviceId, DeviceInfo)>,
-    /// The CDI specifications that have to exist before the answer is given. None for a device without nodes.
+    /// The CDI specifications that have to exist before the answer is given. None for a device without nodes, and none for
+    /// an RDMA device that gets its nodes in the pod: the CNI plugin writes that one.
     pub specs: Vec<(DeviceId, cdi::Spec)>,
     /// The functions that a container reaches although it was not given them, because an IOMMU cannot tell them apart from
     /// one that it was given.
@@ -82,7 +85,7 @@ pub(crate) fn requested<'a>(
 pub fn allocate(
     pool: &PoolConfig,
     requested: &[(&Device, Nodes)],
-    method: NodeMethod,
+    delivery: Delivery,
 ) -> Result<Allocation, AllocationError> {
     let resource = &pool.resource;
     if requested.is_empty() {
@@ -90,26 +93,24 @@ pub fn allocate(
     }
     let mut nodes = BTreeMap::new();
     let mut details = BTreeMap::new();
-    let mut specs = Vec::new();
+    let (mut specs, mut cdi_devices) = (Vec::new(), Vec::new());
     for (device, present) in requested {
-        let grant = grant(pool, device, present)?;
-        if method == NodeMethod::Cdi && !grant.nodes.is_empty() {
+        let grant = grant(pool, device, present, delivery)?;
+        if delivery.method == NodeMethod::Cdi && !grant.nodes.is_empty() {
             specs.push((device.id.clone(), spec(resource, &device.id, &grant.nodes, PERMISSIONS)));
+            let name = qualified_name(resource, &device_name(resource, &device.id));
+            cdi_devices.push(CdiDevice { name });
         }
+        cdi_devices.extend(grant.late.map(|name| CdiDevice { name }));
         nodes.extend(grant.nodes);
         details.insert(device.id.to_string(), grant.details);
     }
     let ids: Vec<String> = requested.iter().map(|(device, _)| device.id.to_string()).collect();
     let mut response =
         ContainerAllocateResponse { envs: environment(resource, &ids, &details), ..Default::default() };
-    match method {
+    match delivery.method {
         NodeMethod::Plain => response.devices = nodes.into_iter().map(device_spec).collect(),
-        NodeMethod::Cdi => {
-            let named = specs
-                .iter()
-                .map(|(id, _)| CdiDevice { name: qualified_name(resource, &device_name(resource, id)) });
-            response.cdi_devices = named.collect();
-        }
+        NodeMethod::Cdi => response.cdi_devices = cdi_devices,
     }
     let infos = requested.iter().filter_map(|(device, present)| {
         device_info(pool, device, present).map(|info| (device.id.clone(), info))

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tracing::info;
 
-use super::{Allocation, Allocator, AllocatorError, allocate};
-use crate::cdi::{NodeMethod, stale_specs};
+use super::{Allocation, Allocator, AllocatorError, Delivery, allocate};
+use crate::cdi::stale_specs;
 use crate::config::PoolConfig;
 use crate::device::{Device, DeviceId};
 use crate::device_info::stale_device_infos;
@@ -62,18 +62,18 @@ impl Allocator {
     /// the pods of before with the answers of before, and asks nothing. Blocks.
     ///
     /// The errors are of single devices; the files of the others are there.
-    pub fn restore(&self, pool: &PoolConfig, held: &[&Device], method: NodeMethod) -> Vec<AllocatorError> {
-        held.iter().filter_map(|device| self.restore_one(pool, device, method).err()).collect()
+    pub fn restore(&self, pool: &PoolConfig, held: &[&Device], delivery: Delivery) -> Vec<AllocatorError> {
+        held.iter().filter_map(|device| self.restore_one(pool, device, delivery).err()).collect()
     }
 
     fn restore_one(
         &self,
         pool: &PoolConfig,
         device: &Device,
-        method: NodeMethod,
+        delivery: Delivery,
     ) -> Result<(), AllocatorError> {
         let requested = [(device, self.nodes(device)?)];
-        let Allocation { infos, specs, .. } = allocate(pool, &requested, method)?;
+        let Allocation { infos, specs, .. } = allocate(pool, &requested, delivery)?;
         let resource = &pool.resource;
         for (id, document) in infos.iter().filter(|(id, _)| !self.infos.has(resource, id)) {
             self.infos.write(resource, id, document)?;

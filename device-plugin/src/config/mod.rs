@@ -11,6 +11,7 @@ mod glob;
 mod names;
 mod own;
 mod pool;
+mod pool_rdma;
 mod print;
 mod rdma_shared;
 mod selectors;
@@ -19,7 +20,7 @@ mod watch;
 
 pub use error::ConfigError;
 pub use file::{ConfigFile, Format, NodeConfig, NodeIdentity, Notice};
-pub use pool::{CdiMode, MOST_SHARES, PoolConfig, PoolKind};
+pub use pool::{CdiMode, MOST_SHARES, PoolConfig, PoolKind, PoolRdma};
 pub(crate) use watch::ConfigWatch;
 
 /// The pools of one node, in the order of the file: the first pool that takes a device keeps it.

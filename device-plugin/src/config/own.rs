@@ -7,7 +7,7 @@ use super::document::{Fields, Placed};
 use super::file::{ConfigFile, Format, Section};
 use super::glob::Glob;
 use super::pool::MOST_SHARES;
-use super::{CdiMode, ConfigError, PoolConfig, PoolKind, names, selectors};
+use super::{CdiMode, ConfigError, PoolConfig, PoolKind, PoolRdma, names, pool_rdma, selectors};
 use crate::device::DeviceId;
 use crate::duration;
 use crate::health::{Check, HealthPolicy, Policy};
@@ -28,6 +28,7 @@ pub(super) const POOL_KEYS: &[&str] = &[
     "deviceType",
     "selectors",
     "shares",
+    "rdma",
     "excludeTopology",
     "additionalInfo",
     "health",
@@ -41,11 +42,12 @@ pub(super) const ANY: &str = "any";
 pub(super) const HOLD_DOWN: &str = "holdDown";
 
 /// The checks, as they are written.
-pub(super) const CHECKS: [(&str, Check); 7] = [
+pub(super) const CHECKS: [(&str, Check); 8] = [
     ("devicePresent", Check::DevicePresent),
     ("driverBound", Check::DriverBound),
     ("pfCarrier", Check::PfCarrier),
     ("rdmaPort", Check::RdmaPort),
+    ("nodeGuid", Check::NodeGuid),
     ("devlinkHealth", Check::DevlinkHealth),
     ("aerFatal", Check::AerFatal),
     ("dirtyVf", Check::DirtyVf),
@@ -130,11 +132,15 @@ fn pool(pool: Placed, prefix: &str) -> Result<PoolConfig, ConfigError> {
     }
     let preference = fields.take("preferredAllocation");
     let health = fields.take("health");
+    let rdma = fields.take("rdma").map_or(Ok(PoolRdma::default()), |word| word.word(&PoolRdma::WORDS))?;
+    let selectors = alternatives(&mut fields, kind, shares.is_some())?;
+    pool_rdma::check(rdma, &fields.place_of("rdma"), kind, shares.is_some(), &selectors)?;
     Ok(PoolConfig {
         resource,
         kind,
-        selectors: alternatives(&mut fields, kind, shares.is_some())?,
+        selectors,
         shares,
+        rdma,
         topology: !fields.flag("excludeTopology")?,
         additional_info: additional_info(&mut fields)?,
         health: health.map_or_else(|| Ok(HealthPolicy::default()), self::health)?,

@@ -23,6 +23,8 @@ pub struct PoolConfig {
     /// Into how many shares each of its RDMA devices is divided, at most [`MOST_SHARES`]; `None` for devices that one
     /// container has alone.
     pub shares: Option<NonZeroU16>,
+    /// Which RDMA devices containers get.
+    pub rdma: PoolRdma,
     /// Whether the kubelet is told the NUMA nodes.
     pub topology: bool,
     /// What containers are told beside, by device ID or `*` for all: goes into the `_INFO` variable under `extra`.
@@ -31,6 +33,41 @@ pub struct PoolConfig {
     pub health: HealthPolicy,
     /// Which of its devices go first.
     pub preference: Preference,
+}
+
+/// Which RDMA devices the containers of a pool get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolRdma {
+    /// Those of the hardware, where a selector asks for RDMA, and for every share.
+    #[default]
+    Auto,
+    /// One of software, which the CNI plugin makes of the network interface when it is in the pod.
+    Soft,
+    /// As [`PoolRdma::Auto`], for another CNI plugin: the nodes are those that a device has before it moves into the pod.
+    Plain,
+    /// None.
+    Off,
+}
+
+impl PoolRdma {
+    /// Every choice, with how a configuration writes it.
+    pub(super) const WORDS: [(&str, Self); 4] =
+        [("auto", Self::Auto), ("soft", Self::Soft), ("plain", Self::Plain), ("off", Self::Off)];
+}
+
+impl PoolConfig {
+    /// Whether containers may get the RDMA devices of the hardware.
+    #[must_use]
+    pub fn gives_hardware_rdma(&self) -> bool {
+        let asked = self.shares.is_some() || self.selectors.iter().any(|selectors| selectors.is_rdma);
+        matches!(self.rdma, PoolRdma::Auto | PoolRdma::Plain) && asked
+    }
+
+    /// Whether containers get RDMA devices of software.
+    #[must_use]
+    pub fn gives_soft_rdma(&self) -> bool {
+        self.rdma == PoolRdma::Soft
+    }
 }
 
 /// What the devices of a pool are.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::own::{ANY, CHECKS, HOLD_DOWN, POLICIES, PREFERENCES};
-use super::{CdiMode, Config, PoolConfig};
+use super::{CdiMode, Config, PoolConfig, PoolRdma};
 use crate::duration;
 use crate::health::HealthPolicy;
 use crate::selector::{LINK_TYPES, Selector, Selectors, VDPA_TYPES};
@@ -34,6 +34,7 @@ impl Serialize for PoolConfig {
         if let Some(shares) = self.shares {
             map.serialize_entry("shares", &shares)?;
         }
+        map.serialize_entry("rdma", word(&PoolRdma::WORDS, self.rdma))?;
         map.serialize_entry("excludeTopology", &!self.topology)?;
         if !self.additional_info.is_empty() {
             map.serialize_entry("additionalInfo", &self.additional_info)?;

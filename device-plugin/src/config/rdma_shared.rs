@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use super::document::{Fields, Placed, Spelling};
 use super::file::{ConfigFile, Format, Notice};
 use super::pool::MOST_SHARES;
-use super::{CdiMode, ConfigError, PoolConfig, PoolKind, names, own, selectors};
+use super::{CdiMode, ConfigError, PoolConfig, PoolKind, PoolRdma, names, own, selectors};
 use crate::health::HealthPolicy;
 use crate::preference::Preference;
 use crate::selector::{PortMatch, Selectors, interface};
@@ -75,6 +75,7 @@ fn pool(pool: Placed, prefix: &str, notices: &mut Vec<Notice>) -> Result<Option<
         kind: PoolKind::NetDevice,
         selectors: vec![selectors],
         shares: Some(shares),
+        rdma: PoolRdma::Auto,
         topology: true,
         additional_info: BTreeMap::new(),
         health: HealthPolicy::default(),

@@ -11,7 +11,7 @@ use crate::selector::{
 };
 
 /// Drivers that hand a device to a program in userspace, which leaves the kernel no RDMA device of it.
-const USERSPACE_DRIVERS: [&str; 4] = ["vfio-pci", "uio_pci_generic", "igb_uio", "uio"];
+pub(super) const USERSPACE_DRIVERS: [&str; 4] = ["vfio-pci", "uio_pci_generic", "igb_uio", "uio"];
 
 /// Takes every selector from an object.
 pub(super) fn read(fields: &mut Fields) -> Result<Selectors, ConfigError> {

@@ -5,7 +5,7 @@
 
 use super::document::{Fields, Placed, Spelling};
 use super::file::{ConfigFile, Format, Notice};
-use super::{CdiMode, ConfigError, PoolConfig, PoolKind, names, own, selectors};
+use super::{CdiMode, ConfigError, PoolConfig, PoolKind, PoolRdma, names, own, selectors};
 use crate::health::HealthPolicy;
 use crate::preference::Preference;
 use crate::selector::{PortMatch, Selector, Selectors};
@@ -72,6 +72,8 @@ fn pool(pool: Placed, prefix: &str, notices: &mut Vec<Notice>) -> Result<PoolCon
         kind,
         selectors: alternatives(&mut fields, kind, notices)?,
         shares: None,
+        // The CNI plugin may be another one, which would tell no container what a name stands for.
+        rdma: PoolRdma::Plain,
         topology: !fields.flag("excludeTopology")?,
         additional_info: own::additional_info(&mut fields)?,
         health: HealthPolicy::default(),
@@ -109,6 +111,12 @@ fn one_alternative(
     let mut selectors = selectors::read(&mut fields)?;
     selectors.port_match = PortMatch { any_case: true, itself: false };
     selectors::check(&selectors, &place, kind, false)?;
+    if selectors.is_rdma && kind == PoolKind::NetDevice {
+        let effect = "where RDMA devices move into pods (exclusive mode), containers get the nodes that a device has before it \
+                      moves, which may be another's after; with the CNI plugin zerobridge, convert this file with \
+                      --print-config and remove \"rdma\": \"plain\"";
+        notices.push(Notice { place: format!("{place}.{}", Selector::IsRdma), effect: effect.to_owned() });
+    }
     if selectors.is_empty() {
         notices.push(Notice { place, effect: "selects every device of its kind on this node".to_owned() });
     }

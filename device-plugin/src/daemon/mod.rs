@@ -153,6 +153,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     };
     let mut sources = Sources {
         config: configuration.configs(),
+        method: configuration.methods(),
         held: upkeep.held(),
         dirty: upkeep.dirty(),
         events,

@@ -21,13 +21,17 @@ use crate::pod_resources::PodResourcesClient;
 /// # Errors
 /// [`DaemonError::Configuration`].
 pub async fn node_config(settings: &Settings) -> Result<Config, DaemonError> {
+    let configuration = configuration(settings).await?;
+    let config = Config::clone(&configuration.configs().borrow());
+    Ok(config)
+}
+
+async fn configuration(settings: &Settings) -> Result<Configuration, DaemonError> {
     let server = Arc::new(ApiServer::new(settings.api.clone()));
     let node = Node { name: settings.node_name.clone(), server, refused: false };
     let prefix = settings.resource_prefix.clone();
-    let configuration =
-        Configuration::open(&settings.config, prefix, node, Metrics::new(), EventSink::none()).await?;
-    let config = Config::clone(&configuration.configs().borrow());
-    Ok(config)
+    let opened = Configuration::open(&settings.config, prefix, node, Metrics::new(), EventSink::none());
+    Ok(opened.await?)
 }
 
 /// The document that would be at `/devices` after the first look.
@@ -35,12 +39,14 @@ pub async fn node_config(settings: &Settings) -> Result<Config, DaemonError> {
 /// # Errors
 /// [`DaemonError::Configuration`], [`DaemonError::Observe`].
 pub async fn dry_run(settings: &Settings) -> Result<serde_json::Value, DaemonError> {
-    let pools = node_config(settings).await?.pools;
+    let configuration = configuration(settings).await?;
+    let pools = configuration.configs().borrow().pools.clone();
+    let method = *configuration.methods().borrow();
     let held = PodResourcesClient::new(settings.kubelet_root.clone()).ask().await.map(Arc::new);
     let around = Observer::open(&settings.roots)?.look(Needs::of(&pools), true)?;
     let mut inventory = Inventory::default();
     inventory.configure(pools);
     inventory.update(&around, held.as_deref(), &DirtyVfs::new(), Instant::now());
-    let looks = watch::Sender::new(Arc::new(inventory.look(around)));
+    let looks = watch::Sender::new(Arc::new(inventory.look(around, method)));
     Ok(Report::new(looks.subscribe(), watch::Sender::new(held).subscribe(), false).devices())
 }

@@ -15,6 +15,7 @@ use crate::inventory::{Look, PoolLook};
 use crate::kubelet::Registrations;
 use crate::operations::{Counters, DeviceCount, Heartbeat, Metrics, Operations, Snapshot, VfTraffic};
 use crate::pod_resources::{Held, Holder};
+use crate::rdma::Obstacle;
 
 /// Makes reports.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ struct Devices {
     withheld: BTreeMap<String, String>,
     /// Whether the kubelet says what pods hold; if not, no device has holders here.
     holders_known: bool,
+    /// What keeps the node from giving what its pools promise.
+    obstacles: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,7 +89,12 @@ impl Report {
         for reason in look.withheld.values() {
             *withheld.entry(reason.name()).or_default() += 1;
         }
+        let obstacles = look
+            .obstacles
+            .iter()
+            .flat_map(|Obstacle { cause, pools }| pools.iter().map(|pool| (cause.name(), pool.to_string())));
         Snapshot {
+            obstacles: obstacles.collect(),
             devices: look.pools.iter().map(|pool| count(pool, held.as_deref())).collect(),
             withheld,
             traffic: if self.real { traffic(&look, held.as_deref()) } else { Vec::new() },
@@ -101,6 +109,7 @@ impl Report {
             pools: look.pools.iter().map(|pool| document(pool, held.as_deref())).collect(),
             withheld: withheld.map(|(device, reason)| (device.to_string(), reason.to_string())).collect(),
             holders_known: held.is_some(),
+            obstacles: look.obstacles.iter().map(ToString::to_string).collect(),
         };
         // Maps with text for keys, which JSON can hold.
         serde_json::to_value(document).unwrap_or_default()

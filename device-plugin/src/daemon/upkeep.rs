@@ -182,12 +182,12 @@ impl Upkeep {
 /// Writes the files of held devices that are missing, and removes those that nobody needs.
 fn see_to_files(giving: &Giving, held: &Held) {
     let look: Arc<Look> = Arc::clone(&giving.looks.borrow());
-    let method = *giving.method.borrow();
+    let delivery = giving.delivery();
     for pool in &look.pools {
         let resource = pool.config.resource.to_string();
         let is_held = |device: &&Device| held.holds(&resource, &device.id.to_string());
         let devices: Vec<&Device> = pool.devices.values().filter(is_held).collect();
-        for error in giving.allocator.restore(&pool.config, &devices, method) {
+        for error in giving.allocator.restore(&pool.config, &devices, delivery) {
             debug!(pool = resource, error = chain(&error), "cannot write the files of a device in use");
         }
     }

@@ -14,6 +14,9 @@ use super::hysteresis::Outcome;
 use crate::device::{Device, Hardware};
 use crate::pool::Surroundings;
 
+/// The driver of ConnectX cards and of their VFs.
+const MLX5: &str = "mlx5_core";
+
 /// VFs that pods left behind as they were, and in what state.
 pub(crate) type DirtyVfs = BTreeMap<PciAddress, String>;
 
@@ -23,6 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) around: &'a Surroundings,
     pub(super) errors: &'a FatalErrors,
     pub(super) dirty: &'a DirtyVfs,
+    /// Whether containers get the RDMA devices.
+    pub(super) gives_rdma: bool,
 }
 
 /// A device as it is in the machine now, as far as it is there.
@@ -43,6 +48,8 @@ impl Facts<'_> {
             (Check::DriverBound, None) => Outcome::Unknown,
             (Check::PfCarrier, _) => self.pf_carrier(device),
             (Check::RdmaPort, present) => self.rdma_port(device, present.as_ref()),
+            (Check::NodeGuid, Some(present)) if self.gives_rdma => self.node_guid(&present),
+            (Check::NodeGuid, _) => Outcome::Unknown,
             (Check::DevlinkHealth, _) => self.devlink_health(device),
             (Check::AerFatal, _) => self.aer_fatal(device),
             (Check::DirtyVf, _) => self.dirty_vf(device),
@@ -109,6 +116,29 @@ impl Facts<'_> {
                 failed(format!("no port of RDMA device {} is active", names.join(" or ")))
             }
         }
+    }
+
+    /// A VF of a ConnectX reads its node GUID when its driver is bound, and has none if nobody gave the VF a MAC address
+    /// before. Other cards make one of the address that they have.
+    fn node_guid(self, present: &Present<'_>) -> Outcome {
+        let driver = present.function.driver.as_deref();
+        if present.part.is_some()
+            || driver != Some(MLX5)
+            || !matches!(present.function.role, FunctionRole::Virtual(_))
+        {
+            return Outcome::Unknown;
+        }
+        let guids = &self.around.rdma.node_guids;
+        let known =
+            present.rdma().iter().filter_map(|device| Some((&device.name, *guids.get(&device.name)?)));
+        worst(known.map(|(name, guid)| match guid {
+            0 => failed(format!(
+                "its RDMA device {name} has no node GUID, which RDMA-CM needs; give the VF a MAC address at its PF, or \
+                 with InfiniBand a node GUID (ip link set PF vf N mac ADDRESS, or node_guid GUID), and then bind it to \
+                 {MLX5} again"
+            )),
+            _ => Outcome::Passed,
+        }))
     }
 
     fn devlink_health(&self, device: &Device) -> Outcome {

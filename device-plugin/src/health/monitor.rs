@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use super::aer::FatalErrors;
 use super::facts::{DirtyVfs, Facts};
 use super::hysteresis::Standing;
-use super::{Check, HealthPolicy, Policy};
+use super::{Check, Policy};
+use crate::config::PoolConfig;
 use crate::device::DeviceId;
 use crate::pool::{PoolDevices, Surroundings};
 use crate::resource::ResourceName;
@@ -50,14 +51,15 @@ impl HealthMonitor {
     pub(crate) fn judge(
         &mut self,
         now: Instant,
-        health: &HealthPolicy,
+        pool: &PoolConfig,
         devices: &mut PoolDevices,
         around: &Surroundings,
         dirty: &DirtyVfs,
     ) -> Judgement {
         self.errors.update(&around.aer_fatal);
         self.standings.retain(|id, _| devices.contains_key(id));
-        let facts = Facts { around, errors: &self.errors, dirty };
+        let (health, gives_rdma) = (&pool.health, pool.gives_hardware_rdma());
+        let facts = Facts { around, errors: &self.errors, dirty, gives_rdma };
         let mut judgement = Judgement::default();
         for (id, device) in devices {
             let standings = self.standings.entry(id.clone()).or_default();

@@ -18,6 +18,8 @@ pub enum Check {
     PfCarrier,
     /// The RDMA port of its PF is active; without a PF here, its own. That of a VF comes up with the pod's interface only.
     RdmaPort,
+    /// The RDMA device of a VF has a node GUID, in a pool that gives it to containers.
+    NodeGuid,
     /// No devlink health reporter of it, or of its PF, is in the state of error.
     DevlinkHealth,
     /// No fatal error was counted at the PCIe link of it, or of its PF, since the daemon began.
@@ -49,11 +51,12 @@ pub struct HealthPolicy {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DevicePresent,
         Self::DriverBound,
         Self::PfCarrier,
         Self::RdmaPort,
+        Self::NodeGuid,
         Self::DevlinkHealth,
         Self::AerFatal,
         Self::DirtyVf,
@@ -67,6 +70,7 @@ impl Check {
             Self::DriverBound => "driverBound",
             Self::PfCarrier => "pfCarrier",
             Self::RdmaPort => "rdmaPort",
+            Self::NodeGuid => "nodeGuid",
             Self::DevlinkHealth => "devlinkHealth",
             Self::AerFatal => "aerFatal",
             Self::DirtyVf => "dirtyVf",
@@ -79,7 +83,7 @@ impl Check {
     pub const fn default_policy(self) -> Policy {
         match self {
             Self::DevicePresent | Self::DriverBound | Self::AerFatal | Self::DirtyVf => Policy::Unhealthy,
-            Self::PfCarrier | Self::RdmaPort | Self::DevlinkHealth => Policy::Warn,
+            Self::PfCarrier | Self::RdmaPort | Self::NodeGuid | Self::DevlinkHealth => Policy::Warn,
         }
     }
 }

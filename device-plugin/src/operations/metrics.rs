@@ -428,6 +428,7 @@ const fn check_label(check: Check) -> &'static str {
         Check::RdmaPort => "rdma_port",
         Check::DevlinkHealth => "devlink_health",
         Check::AerFatal => "aer_fatal",
+        Check::NodeGuid => "node_guid",
         Check::DirtyVf => "dirty_vf",
     }
 }

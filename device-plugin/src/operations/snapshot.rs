@@ -3,7 +3,7 @@
 //! Read when somebody asks and not kept, so that a pool, a VF or a pod that is gone has no series left.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
 use prometheus_client::collector::Collector;
@@ -25,6 +25,8 @@ pub(crate) struct Snapshot {
     pub devices: Vec<DeviceCount>,
     /// How many devices a pool selects that are not offered, by the reason in one word.
     pub withheld: BTreeMap<&'static str, u64>,
+    /// What is in the way of pools: the reason in one word, and the pool.
+    pub obstacles: BTreeSet<(&'static str, String)>,
     /// What each VF has carried.
     pub traffic: Vec<VfTraffic>,
 }
@@ -136,6 +138,12 @@ impl Collector for Readings {
         for (&reason, &count) in &self.snapshot.withheld {
             ConstGauge::new(saturated(count)).encode(family.encode_family(&[("reason", reason)])?)?;
         }
+        let help = "What keeps the node from giving what a pool promises: 1 for each pool and reason.";
+        let mut family = encoder.encode_descriptor("obstacles", help, None, gauge)?;
+        for (reason, pool) in &self.snapshot.obstacles {
+            let labels = [("pool", pool.as_str()), ("reason", *reason)];
+            ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+        }
         let help = "Whether the kubelet knows the devices of a pool.";
         let mut family = encoder.encode_descriptor("registered", help, None, gauge)?;
         for (pool, standing) in &self.registrations {
@@ -202,6 +210,7 @@ mod tests {
                 unhealthy_allocated: 4,
             }],
             withheld: BTreeMap::from([("host_use", 1)]),
+            obstacles: [("no_uverbs", "zerobridge.io/vf".to_owned())].into(),
             traffic: vec![vf, held],
         };
         let registrations = BTreeMap::from([
@@ -218,6 +227,7 @@ mod tests {
             r#"zerobridge_devices{pool="zerobridge.io/vf",state="unhealthy",use="free"} 3"#,
             r#"zerobridge_devices{pool="zerobridge.io/vf",state="unhealthy",use="allocated"} 4"#,
             r#"zerobridge_withheld_devices{reason="host_use"} 1"#,
+            r#"zerobridge_obstacles{pool="zerobridge.io/vf",reason="no_uverbs"} 1"#,
             r#"zerobridge_registered{pool="zerobridge.io/a"} 0"#,
             r#"zerobridge_registered{pool="zerobridge.io/b"} 1"#,
             "# TYPE zerobridge_vf_receive_packets counter",

@@ -72,7 +72,8 @@ pub struct Candidate<'a> {
     pub if_names: &'a [String],
     /// The running profile of dynamic device personalisation, where the driver tells one.
     pub ddp_profile: Option<&'a str>,
-    /// Whether the driver says that RDMA is enabled (devlink's `enable_rdma`); known even while the device is in a pod.
+    /// Whether RDMA is enabled although no RDMA device is on the host: the driver says so (devlink's `enable_rdma`), or the
+    /// device was seen before it went into a pod.
     pub rdma_enabled: Option<bool>,
 }
 

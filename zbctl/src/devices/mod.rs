@@ -5,7 +5,7 @@ mod row;
 use std::io::Write;
 
 use serde::Serialize;
-use zerobridge_device_plugin::explain;
+use zerobridge_device_plugin::{Obstacle, explain};
 
 use crate::cli::DevicesArguments;
 use crate::node::Node;
@@ -20,8 +20,20 @@ struct Answer<'a> {
     devices: Vec<Row>,
     /// Who says who has which device; `null` if nobody does.
     owners_from: Option<Source>,
+    /// What keeps the node from giving what its pools promise.
+    obstacles: Vec<ObstacleAnswer>,
     /// What could not be found out.
     notes: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObstacleAnswer {
+    /// One word.
+    reason: &'static str,
+    pools: Vec<String>,
+    /// The same and what to do, as a sentence.
+    told: String,
 }
 
 pub(crate) fn run(
@@ -40,16 +52,32 @@ pub(crate) fn run(
 }
 
 fn tell(node: &Node, json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let devices = rows(node);
+    let (devices, obstacles) = (rows(node), node.obstacles());
     if json {
         let Node { owners_from, notes, .. } = node;
-        return write_json(out, &Answer { devices, owners_from: *owners_from, notes });
+        let obstacles = obstacles.iter().map(ObstacleAnswer::of).collect();
+        return write_json(out, &Answer { devices, owners_from: *owners_from, obstacles, notes });
     }
     if devices.is_empty() {
-        return Ok(writeln!(out, "there is no PF, VF or SF on this machine")?);
+        writeln!(out, "there is no PF, VF or SF on this machine")?;
+    } else {
+        let cells: Vec<_> = devices.iter().map(Row::cells).collect();
+        table::write(out, Row::HEADS, &cells)?;
     }
-    let cells: Vec<_> = devices.iter().map(Row::cells).collect();
-    Ok(table::write(out, Row::HEADS, &cells)?)
+    for obstacle in obstacles {
+        writeln!(out, "not ready: {obstacle}")?;
+    }
+    Ok(())
+}
+
+impl ObstacleAnswer {
+    fn of(obstacle: &Obstacle) -> Self {
+        Self {
+            reason: obstacle.cause.name(),
+            pools: obstacle.pools.iter().map(ToString::to_string).collect(),
+            told: obstacle.cause.to_string(),
+        }
+    }
 }
 
 fn rows(node: &Node) -> Vec<Row> {

@@ -58,7 +58,8 @@ mlx5_core.sf.4  SF 88  0000:3d:00.0  mlx5_core.sf  1     ether  ens1f0s88   mlx5
 fn json_keeps_its_shape() {
     let answer: serde_json::Value = serde_json::from_str(&told(&prepared(), true)).unwrap();
     let keys: Vec<&String> = answer.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["devices", "notes", "ownersFrom"]);
+    assert_eq!(keys, ["devices", "notes", "obstacles", "ownersFrom"]);
+    assert_eq!(answer["obstacles"], serde_json::json!([]));
     assert_eq!(answer["ownersFrom"], "kubelet");
     let device = |address: &str| {
         let devices = answer["devices"].as_array().unwrap();
@@ -85,4 +86,30 @@ fn json_keeps_its_shape() {
 fn a_machine_without_such_devices_says_so() {
     let bare = node(machine_of(|_| {}), POOLS);
     assert_eq!(told(&bare, false), "there is no PF, VF or SF on this machine\n");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_pool_is_told_behind_the_devices() {
+    let mut node = prepared();
+    node.around.rdma.exclusive = true;
+    let answer = told(&node, false);
+    let last = answer.lines().last().unwrap();
+    assert!(last.starts_with("not ready: zerobridge.io/hca: no pod can use a share"), "{answer}");
+    let answer: serde_json::Value = serde_json::from_str(&told(&node, true)).unwrap();
+    let [obstacle] = answer["obstacles"].as_array().unwrap().as_slice() else { panic!("{answer}") };
+    assert_eq!(obstacle["reason"], "shares_in_exclusive_mode");
+    assert_eq!(obstacle["pools"], serde_json::json!(["zerobridge.io/hca"]));
+    assert!(obstacle["told"].as_str().unwrap().starts_with("no pod can use a share"), "{obstacle}");
+}
+
+/// Whether nodes are told by CDI is for the API server to say, unless the configuration does.
+#[test]
+fn what_only_the_api_server_knows_is_no_obstacle_here() {
+    for (cdi, reasons) in [("auto", 0), ("on", 0), ("off", 1)] {
+        let config = format!(
+            r#"{{"cdi": "{cdi}", "pools": [{{"resourceName": "s", "rdma": "soft", "selectors": {{"any": true}}}}]}}"#
+        );
+        let obstacles = node(machine_of(machine), &config).obstacles();
+        assert_eq!(obstacles.len(), reasons, "{cdi}: {obstacles:?}");
+    }
 }

@@ -381,3 +381,17 @@ fn a_pool_is_named_with_or_without_its_prefix() {
     let error = told(&node, "0000:ff:10.0", None, false).unwrap_err().to_string();
     assert!(error.contains("0000:ff:10.0") && error.contains("zbctl devices"), "{error}");
 }
+
+#[test]
+fn what_is_in_the_way_of_a_pool_is_told_at_the_pool_that_offers_the_device() {
+    let pools = r#"{"pools": [
+        {"resourceName": "hca", "shares": 2, "selectors": {"ifNames": ["ens1f0np0"]}},
+        {"resourceName": "vf", "selectors": {"rootDevices": ["3d:00.0"], "isRdma": true}}
+    ]}"#;
+    let mut node = node(machine_of(machine), pools);
+    node.around.rdma.exclusive = true;
+    for (device, is_told) in [("0000:3d:00.0", true), ("0000:3d:00.2", false)] {
+        let answer = told(&node, device, None, false).unwrap();
+        assert_eq!(answer.contains("\n  not ready: no pod can use a share"), is_told, "{answer}");
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use zerobridge_device_plugin::{Explanation, Hardware, Outcome, Policy, PoolExplanation, Problem, Verdict};
+use zerobridge_device_plugin::{
+    Explanation, Hardware, Obstacle, Outcome, Policy, PoolExplanation, Problem, Verdict,
+};
 use zerobridge_kernel::{FunctionRole, PciFunction};
 
 use crate::node::Node;
@@ -16,6 +18,11 @@ pub(super) fn write(out: &mut impl Write, explanation: &Explanation, node: &Node
             for Problem { check, policy, reason } in &explanation.problems {
                 let what = if *policy == Policy::Unhealthy { "unhealthy" } else { "warning" };
                 writeln!(out, "  {what}: {reason} ({check})")?;
+            }
+            for Obstacle { cause, .. } in
+                node.obstacles().iter().filter(|one| one.pools.contains(&pool.resource))
+            {
+                writeln!(out, "  not ready: {cause}")?;
             }
         }
     }

@@ -8,7 +8,7 @@ fn a_netdev_needs_variables_and_no_nodes() {
     let requested = [(&one, Nodes::default()), (&two, Nodes::default())];
     for method in [NodeMethod::Plain, NodeMethod::Cdi] {
         let Allocation { response, infos, specs, companions } =
-            allocate(&plain_pool(), &requested, method).unwrap();
+            allocate(&plain_pool(), &requested, method.into()).unwrap();
         let ids = "0000:01:10.2,0000:01:10.0".to_owned();
         let info = r#"{"0000:01:10.0":{"generic":{"deviceID":"0000:01:10.0"}},"0000:01:10.2":{"generic":{"deviceID":"0000:01:10.2"}}}"#;
         let expected = [
@@ -29,13 +29,13 @@ fn several_devices_share_what_all_share() {
     let existing = ["vfio/vfio", "vfio/7", "vfio/8"];
     let (one, two) = (device("0000:01:10.6", "vfio-pci"), device("0000:01:10.4", "vfio-pci"));
     let requested = [(&one, nodes(vfio(8, false), &existing)), (&two, nodes(vfio(7, false), &existing))];
-    let allocation = allocate(&plain_pool(), &requested, NodeMethod::Plain).unwrap();
+    let allocation = allocate(&plain_pool(), &requested, NodeMethod::Plain.into()).unwrap();
     assert_eq!(paths(&allocation), ["/dev/vfio/7", "/dev/vfio/8", "/dev/vfio/vfio"]);
     assert_eq!(
         info(&allocation),
         r#"{"0000:01:10.4":{"generic":{"deviceID":"0000:01:10.4"},"vfio":{"dev-mount":"/dev/vfio/7","mount":"/dev/vfio/vfio"}},"0000:01:10.6":{"generic":{"deviceID":"0000:01:10.6"},"vfio":{"dev-mount":"/dev/vfio/8","mount":"/dev/vfio/vfio"}}}"#
     );
-    assert_eq!(allocation, allocate(&plain_pool(), &requested, NodeMethod::Plain).unwrap());
+    assert_eq!(allocation, allocate(&plain_pool(), &requested, NodeMethod::Plain.into()).unwrap());
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn by_cdi_each_device_has_a_specification_and_the_answer_only_names() {
     let existing = ["vfio/vfio", "vfio/7", "vfio/noiommu-8"];
     let (one, two) = (device("0000:01:10.4", "vfio-pci"), device("0000:01:10.6", "vfio-pci"));
     let requested = [(&one, nodes(vfio(7, false), &existing)), (&two, nodes(vfio(8, true), &existing))];
-    let plain = allocate(&plain_pool(), &requested, NodeMethod::Plain).unwrap();
+    let plain = allocate(&plain_pool(), &requested, NodeMethod::Plain.into()).unwrap();
     let Allocation { response, specs, infos, .. } =
-        allocate(&plain_pool(), &requested, NodeMethod::Cdi).unwrap();
+        allocate(&plain_pool(), &requested, NodeMethod::Cdi.into()).unwrap();
     let names: Vec<&str> = response.cdi_devices.iter().map(|device| device.name.as_str()).collect();
     assert_eq!(
         names,
@@ -111,5 +111,8 @@ fn a_request_is_answered_for_devices_of_the_pool_and_for_each_once() {
         assert!(error.contains(&format!("\"{id}\"")) && error.contains("zerobridge.io/vf-a"), "{error}");
     }
     assert_eq!(request(&[]), Err(AllocationError::NoDevice { pool: pool.clone() }));
-    assert_eq!(allocate(&plain_pool(), &[], NodeMethod::Plain), Err(AllocationError::NoDevice { pool }));
+    assert_eq!(
+        allocate(&plain_pool(), &[], NodeMethod::Plain.into()),
+        Err(AllocationError::NoDevice { pool })
+    );
 }

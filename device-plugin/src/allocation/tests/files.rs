@@ -44,7 +44,7 @@ impl Node {
     }
 
     fn give(&self, device: &Device) -> Result<ContainerAllocateResponse, AllocatorError> {
-        self.allocator.give(&self.pool, &[device], NodeMethod::Cdi)
+        self.allocator.give(&self.pool, &[device], NodeMethod::Cdi.into())
     }
 
     /// Device-info files and CDI specifications.
@@ -110,7 +110,7 @@ fn after_a_boot_the_files_of_held_devices_come_back_and_present_ones_are_left_al
     node.make_nodes();
     let restore = || {
         let gone = device("0000:01:10.2", "vfio-pci");
-        node.allocator.restore(&node.pool, &[&gone, &node.vf], NodeMethod::Cdi)
+        node.allocator.restore(&node.pool, &[&gone, &node.vf], NodeMethod::Cdi.into())
     };
     assert_eq!(restore().len(), 1, "the device that is gone");
     assert!(node.both());

@@ -4,13 +4,15 @@ mod answer;
 mod files;
 mod grant;
 mod info;
+mod rdma;
+mod shapes;
 
 use std::num::NonZeroU16;
 
 use zerobridge_kernel::{CharacterDevices, RdmaNodes, VdpaNodes, VfioGroup, VfioNodes};
 
 use super::*;
-use crate::config::{Config, PoolKind};
+use crate::config::{Config, PoolKind, PoolRdma};
 use crate::selector::{Selectors, VdpaType};
 
 fn pool(selectors: Vec<Selectors>) -> PoolConfig {
@@ -81,7 +83,7 @@ fn vdpa(vhost: Option<&str>, virtio: Option<&str>) -> CharacterDevices {
 }
 
 fn give(pool: &PoolConfig, device: &Device, nodes: Nodes) -> Result<Allocation, AllocationError> {
-    allocate(pool, &[(device, nodes)], NodeMethod::Plain)
+    allocate(pool, &[(device, nodes)], NodeMethod::Plain.into())
 }
 
 /// `container` or `host>container`.

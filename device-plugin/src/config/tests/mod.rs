@@ -3,6 +3,7 @@
 mod formats;
 mod own;
 mod print;
+mod rdma;
 mod schema;
 
 use std::fs;

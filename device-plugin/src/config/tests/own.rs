@@ -42,7 +42,8 @@ fn every_key_is_read() {
     assert_eq!(vf.health.hold_down, Duration::from_millis(1500));
     let policies: Vec<Policy> = Check::ALL.into_iter().map(|check| vf.health.of(check)).collect();
     let (unhealthy, warn, off) = (Policy::Unhealthy, Policy::Warn, Policy::Off);
-    assert_eq!(policies, [warn, off, unhealthy, unhealthy, off, warn, unhealthy]);
+    assert_eq!(policies, [warn, off, unhealthy, unhealthy, off, off, warn, unhealthy]);
+    assert_eq!(vf.rdma, PoolRdma::Off);
     assert_eq!(vf.preference, Preference::Near(Neighbour::Gpu));
 
     assert_eq!(hca.resource.to_string(), "zerobridge.io/hca");
@@ -70,7 +71,7 @@ fn a_misspelt_key_is_named_with_its_place_and_the_nearest_one() {
         (
             r#"{"resourceName": "vf", "health": {"linkState": "warn"}, "selectors": {"any": true}}"#,
             "pools[0].health.linkState",
-            "known are: devicePresent, driverBound, pfCarrier, rdmaPort, devlinkHealth, aerFatal, dirtyVf, holdDown",
+            "known are: devicePresent, driverBound, pfCarrier, rdmaPort, nodeGuid, devlinkHealth, aerFatal, dirtyVf, holdDown",
         ),
     ] {
         assert_eq!(one_pool(pool), format!("unknown key {key}; {remedy}"));

@@ -59,6 +59,7 @@ fn everything_is_written_out() {
           ]
         }
       ],
+      "rdma": "auto",
       "excludeTopology": false,
       "health": {
         "aerFatal": "unhealthy",
@@ -67,6 +68,7 @@ fn everything_is_written_out() {
         "dirtyVf": "unhealthy",
         "driverBound": "unhealthy",
         "holdDown": "1s",
+        "nodeGuid": "warn",
         "pfCarrier": "warn",
         "rdmaPort": "warn"
       },
@@ -162,24 +164,32 @@ fn pool(position: usize) -> impl Strategy<Value = PoolConfig> {
             prop::collection::vec(select(policies.clone()), Check::ALL.len()),
             0..100_000_u64,
             select(preferences.clone()),
+            select(PoolRdma::WORDS.map(|(_, rdma)| rdma).to_vec()),
         )
             .prop_map(
-                move |(selectors, topology, additional_info, policies, hold_down, preference)| PoolConfig {
-                    resource: ResourceName::new("example.com", &format!("pool-{position}")).unwrap(),
-                    kind,
-                    selectors,
-                    shares: shares.and_then(NonZeroU16::new),
-                    topology,
-                    additional_info,
-                    health: HealthPolicy {
-                        policies: Check::ALL
-                            .into_iter()
-                            .zip(policies)
-                            .filter(|(check, policy)| check.default_policy() != *policy)
-                            .collect::<BTreeMap<_, _>>(),
-                        hold_down: Duration::from_millis(hold_down),
-                    },
-                    preference,
+                move |(selectors, topology, additional_info, policies, hold_down, preference, rdma)| {
+                    PoolConfig {
+                        rdma: if pool_rdma::check(rdma, "", kind, shares.is_some(), &selectors).is_ok() {
+                            rdma
+                        } else {
+                            PoolRdma::Auto
+                        },
+                        resource: ResourceName::new("example.com", &format!("pool-{position}")).unwrap(),
+                        kind,
+                        selectors,
+                        shares: shares.and_then(NonZeroU16::new),
+                        topology,
+                        additional_info,
+                        health: HealthPolicy {
+                            policies: Check::ALL
+                                .into_iter()
+                                .zip(policies)
+                                .filter(|(check, policy)| check.default_policy() != *policy)
+                                .collect::<BTreeMap<_, _>>(),
+                            hold_down: Duration::from_millis(hold_down),
+                        },
+                        preference,
+                    }
                 },
             )
     })

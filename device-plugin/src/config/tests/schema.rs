@@ -46,6 +46,7 @@ fn the_schema_has_the_words_that_the_reader_knows() {
     for (place, known) in [
         ("/properties/cdi".to_owned(), words(&CdiMode::WORDS)),
         (format!("{pool}/deviceType"), words(&PoolKind::WORDS)),
+        (format!("{pool}/rdma"), words(&PoolRdma::WORDS)),
         (format!("{pool}/preferredAllocation"), words(&PREFERENCES)),
         ("/$defs/policy".to_owned(), words(&POLICIES)),
         (format!("{selectors}/linkTypes/items"), words(&LINK_TYPES)),

@@ -36,6 +36,8 @@ impl World {
         tree.add_mlx5_sf(0, 4, 88);
         let (around, errors, dirty) = Default::default();
         let mut world = Self { folder, tree, pf_netdev, vf_netdev, around, errors, dirty };
+        let names = ["mlx5_0", "mlx5_2", "mlx5_3", "mlx5_104"];
+        world.around.rdma.node_guids = names.map(|name| (name.to_owned(), 0x1234)).into();
         world.link(pf_netdev, true, true);
         world.look();
         world
@@ -61,11 +63,13 @@ impl World {
         self.tree.hide_netdev(SF, "ens1f0s88");
         self.tree.hide_rdma("mlx5_104");
         self.around.host.links.remove(self.vf_netdev);
+        self.around.rdma.node_guids.retain(|name, _| !["mlx5_2", "mlx5_104"].contains(&name.as_str()));
         self.look();
     }
 
     fn outcome(&self, check: Check, device: &Device) -> Outcome {
-        Facts { around: &self.around, errors: &self.errors, dirty: &self.dirty }.outcome(check, device)
+        Facts { around: &self.around, errors: &self.errors, dirty: &self.dirty, gives_rdma: true }
+            .outcome(check, device)
     }
 
     fn failures(&self, device: &Device) -> Vec<Check> {
@@ -155,6 +159,20 @@ fn each_check_sees_what_it_is_for_and_nothing_else() {
             "no port of RDMA device mlx5_0 is active",
         ),
         (
+            "the VF was bound before it had a MAC address",
+            |world| {
+                world.around.rdma.node_guids.insert("mlx5_2".to_owned(), 0);
+                // Of these nobody gave the MAC address to the PF.
+                world.around.rdma.node_guids.insert("mlx5_104".to_owned(), 0);
+                world.around.rdma.node_guids.insert("mlx5_0".to_owned(), 0);
+            },
+            Check::NodeGuid,
+            &["vf"],
+            "its RDMA device mlx5_2 has no node GUID, which RDMA-CM needs; give the VF a MAC address at its PF, or \
+                 with InfiniBand a node GUID (ip link set PF vf N mac ADDRESS, or node_guid GUID), and then bind it to \
+                 mlx5_core again",
+        ),
+        (
             "a reporter of the PF is in error",
             |world| {
                 let failed = vec!["fw_fatal".to_owned(), "tx".to_owned()];
@@ -201,6 +219,21 @@ fn each_check_sees_what_it_is_for_and_nothing_else() {
             }
         }
     }
+}
+
+#[test]
+fn a_node_guid_is_missed_where_containers_get_the_rdma_device_of_a_connectx() {
+    let mut world = World::ethernet();
+    world.around.rdma.node_guids.insert("mlx5_2".to_owned(), 0);
+    let outcome = |world: &World, gives_rdma| {
+        let World { around, errors, dirty, .. } = world;
+        Facts { around, errors, dirty, gives_rdma }.outcome(Check::NodeGuid, &vf())
+    };
+    assert!(matches!(outcome(&world, true), Outcome::Failed { .. }));
+    assert_eq!(outcome(&world, false), Outcome::Unknown);
+    world.tree.bind(vf().function, Some("irdma"));
+    world.look();
+    assert_eq!(outcome(&world, true), Outcome::Unknown);
 }
 
 #[test]
@@ -276,13 +309,14 @@ fn a_vf_in_a_pod_fails_no_check() {
 /// Whatever state the machine is in, moving a device into a pod makes no check fail that did not fail before.
 #[test]
 fn no_check_depends_on_where_the_interfaces_are() {
-    for state in 0_u32..1 << 7 {
-        let [infiniband, vf_up, pf_up, pf_carrier, pf_port, vf_port, has_pf] =
+    for state in 0_u32..1 << 8 {
+        let [infiniband, vf_up, pf_up, pf_carrier, pf_port, vf_port, has_pf, has_guid] =
             std::array::from_fn(|bit| state >> bit & 1 == 1);
         let mut world = if infiniband { World::infiniband() } else { World::ethernet() };
         let port = |active| if active { "4: ACTIVE" } else { "1: DOWN" };
         world.tree.port_state("mlx5_0", port(pf_port));
         world.tree.port_state(&FakeRdma::mlx5_vf(0, 0).name, port(vf_port));
+        world.around.rdma.node_guids.insert("mlx5_2".to_owned(), u64::from(has_guid));
         world.link(world.pf_netdev, pf_up, pf_carrier);
         world.link(world.vf_netdev, vf_up, vf_up);
         world.look();

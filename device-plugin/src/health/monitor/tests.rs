@@ -4,12 +4,15 @@ use zerobridge_kernel::testing::SysfsTree;
 use zerobridge_kernel::{Scanner, Sysfs};
 
 use super::*;
+use crate::config::Config;
 use crate::device::{Device, Hardware};
+use crate::health::HealthPolicy;
 
 const DIRTY: &str = "a dead pod had it";
 
 /// A card with two VFs, of which checks can only find that they are dirty.
 struct World {
+    pool: PoolConfig,
     around: Surroundings,
     devices: PoolDevices,
     dirty: DirtyVfs,
@@ -45,7 +48,9 @@ impl World {
         });
         let around = Surroundings { machine, ..Surroundings::default() };
         let (dirty, monitor) = Default::default();
-        Self { around, devices: devices.into(), dirty, monitor, now: Instant::now() }
+        let text = r#"{"pools": [{"resourceName": "vf", "selectors": {"any": true}}]}"#;
+        let pool = Config::parse(text).unwrap().pools.remove(0);
+        Self { pool, around, devices: devices.into(), dirty, monitor, now: Instant::now() }
     }
 
     fn soil(&mut self, number: usize, is_dirty: bool) {
@@ -59,7 +64,8 @@ impl World {
     /// Judges after a pause, and returns who is healthy, too.
     fn judge(&mut self, milliseconds: u64, health: &HealthPolicy) -> (Vec<bool>, Judgement) {
         self.now += Duration::from_millis(milliseconds);
-        let judgement = self.monitor.judge(self.now, health, &mut self.devices, &self.around, &self.dirty);
+        let pool = PoolConfig { health: health.clone(), ..self.pool.clone() };
+        let judgement = self.monitor.judge(self.now, &pool, &mut self.devices, &self.around, &self.dirty);
         (self.devices.values().map(|device| device.healthy).collect(), judgement)
     }
 

@@ -11,6 +11,7 @@
 )]
 
 mod accelerator;
+mod bnxt;
 mod e810;
 mod igb;
 mod large;
