@@ -23,15 +23,16 @@ pub use machine::{
     Vm, VmError, program,
 };
 pub use network::{
-    CniCall, CniError, Link, LinkInfo, PLUGIN_FOLDER, Rate, Snapshot, VfInfo, VfPlace, Vlan, rebinding,
+    CniCall, CniError, HOST, Link, LinkInfo, PLUGIN_FOLDER, Rate, RdmaMode, RdmaPort, Snapshot, VerbsEnd,
+    VfInfo, VfPlace, Vlan, rebinding,
 };
 pub use node::{
-    Address, BLUE, Change, Followed, GREEN, LinkAddresses, METRICS, Metrics, Node, Pod, PodRequest, Usage,
-    Waited, Watch, Watched, cni_config, device_config,
+    Address, BLUE, CNI_CONFIG, Change, Followed, GREEN, LinkAddresses, METRICS, Metrics, Node, Pod,
+    PodRequest, Usage, Waited, Watch, Watched, cni_config, device_config,
 };
 pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
-    Progress, control_plane, prepare,
+    Progress, RDMA_IMAGE, control_plane, prepare,
 };
 pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;

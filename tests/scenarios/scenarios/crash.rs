@@ -2,9 +2,10 @@
 //!
 //! The points are found, not chosen: `lab-guest crash` counts, in a run of the released program, every system call that
 //! changes something outside of the process, those of SQLite included, and then the program dies before each of them in
-//! turn. Every point is hit (of the first ADD of a node every third, other ones in other runs); of the ways to repair what
-//! is left each point has one, and another in each run, after a number that is printed. `ZEROBRIDGE_CRASH` is such a number, or `every` to try each way at each point, or `calls` to
-//! die before every system call whatsoever.
+//! turn. One run hits every second point (of the first ADD of a node every fourth), and the next number the others; of the ways to
+//! repair what is left each point has one, and another in each run, after a number that is printed. `ZEROBRIDGE_CRASH` is such a
+//! number, or `all` to hit every point, or `every` to try each way at each point, or `calls` to die before every system call
+//! whatsoever.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -28,8 +29,10 @@ const VARIABLE: &str = "ZEROBRIDGE_CRASH";
 const AT_ONCE: usize = 16;
 /// How long these may take on a crowded machine.
 const LIMIT: Duration = Duration::from_secs(300);
-/// To make a ledger takes many calls, nearly all of them SQLite's: one run dies before every third.
-const STRIDE: usize = 3;
+/// A run dies before every so many points, and another run before others.
+const STRIDE: usize = 2;
+/// To make a ledger takes many calls, nearly all of them SQLite's.
+const STRIDE_OF_A_NEW_NODE: usize = 4;
 /// Makes a ledger forget which addresses were leased, and which were found to be another's.
 const FORGET: &str = "DELETE FROM leases; DELETE FROM set_aside; DELETE FROM chunks; DELETE FROM cursors";
 /// What is seen of a ledger that is not there or not made to its end.
@@ -83,8 +86,10 @@ pub(crate) enum Kind {
 /// How much of all that is possible one run does.
 #[derive(Clone, Copy)]
 enum Extent {
-    /// Every point, one way to repair at each, beginning with this one.
+    /// Some of the points, one way to repair at each, after this number.
     Rotating(usize),
+    /// Every point, one way to repair at each, beginning with this one.
+    All(usize),
     /// Every point and every way.
     Every,
     /// Every system call, one way each.
@@ -93,17 +98,19 @@ enum Extent {
 
 impl Extent {
     fn from_environment() -> Result<Self, Box<dyn Error>> {
+        let by_clock = || -> Result<usize, Box<dyn Error>> {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            Ok(usize::try_from(now % 1000)?)
+        };
         match std::env::var(VARIABLE).ok().as_deref() {
+            Some("all") => by_clock().map(Self::All),
             Some("every") => Ok(Self::Every),
             Some("calls") => Ok(Self::Calls),
             Some(number) => number
                 .parse()
                 .map(Self::Rotating)
-                .map_err(|_| format!("{VARIABLE} is {number}; write a number, every or calls").into()),
-            None => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-                Ok(Self::Rotating(usize::try_from(now % 1000)?))
-            }
+                .map_err(|_| format!("{VARIABLE} is {number}; write a number, all, every or calls").into()),
+            None => by_clock().map(Self::Rotating),
         }
     }
 
@@ -111,8 +118,7 @@ impl Extent {
         if matches!(self, Self::Calls) { Count::All } else { Count::Changes }
     }
 
-    /// Where to die and what comes then, for a run of `calls` that count. Where a rotation is too long for one run it takes
-    /// every `stride`-th point, and others after another number.
+    /// Where to die and what comes then, for a run of `calls` that count, of which a rotation takes every `stride`-th.
     fn points(self, calls: usize, ways: usize, stride: usize) -> Vec<CrashPoint> {
         let point = |call: usize, repair| CrashPoint { kill_at: u64::try_from(call).ok(), repair };
         let all = 1..=calls;
@@ -121,6 +127,7 @@ impl Extent {
                 .filter(|call| (call + first) % stride == 0)
                 .map(|call| point(call, (call / stride + first) % ways))
                 .collect(),
+            Self::All(first) => all.map(|call| point(call, (call + first) % ways)).collect(),
             Self::Calls => all.map(|call| point(call, call % ways)).collect(),
             Self::Every => all.flat_map(|call| (0..ways).map(move |way| point(call, way))).collect(),
         }
@@ -344,7 +351,7 @@ fn run(
     expect::that(counted.failure.is_none(), || format!("{command} without a kill: {:?}", counted.failure))?;
     let shorter = counted.runs.into_iter().map(|run| run.calls).min_by_key(Vec::len);
     let calls = expect::some(shorter, "no run was counted")?;
-    let stride = if kind == Kind::NetdevOfANewNode { STRIDE } else { 1 };
+    let stride = if kind == Kind::NetdevOfANewNode { STRIDE_OF_A_NEW_NODE } else { STRIDE };
     let points = extent.points(calls.len(), stage.ways.len(), stride);
     say(&format!("  {command}: {}", describe(&calls)));
     match extent {

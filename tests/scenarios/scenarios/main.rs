@@ -20,6 +20,11 @@ mod hand;
 mod health;
 mod inventory;
 mod lab;
+mod rdma_attachment;
+mod rdma_exclusive;
+mod rdma_pods;
+mod rdma_shared;
+mod rdma_station;
 mod rolling;
 mod zbctl;
 
@@ -29,7 +34,7 @@ use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
 // Those of one VM one after the other, and in the first those that need no node before those that start one.
-const GROUPS: [Group; 14] = [
+const GROUPS: [Group; 20] = [
     lab::GROUP,
     del::GROUP,
     addresses::GROUP,
@@ -44,6 +49,12 @@ const GROUPS: [Group; 14] = [
     zbctl::GROUP,
     conformance::GROUP,
     defects::GROUP,
+    rdma_shared::GROUP,
+    rdma_attachment::SHARED,
+    rdma_pods::SHARED,
+    rdma_exclusive::GROUP,
+    rdma_attachment::EXCLUSIVE,
+    rdma_pods::EXCLUSIVE,
 ];
 
 fn main() -> ExitCode {

@@ -133,6 +133,7 @@ mod tests {
             cni_plugins: "/c/p".into(),
             cnitool: "/c/t".into(),
             image: "/c/i.tar".into(),
+            rdma_image: "/c/r.tar".into(),
         }
     }
 

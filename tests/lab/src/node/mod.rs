@@ -1,6 +1,7 @@
 //! A Kubernetes node in the guest: containerd, a standalone kubelet, the device plugin and the CNI plugin.
 
 mod allocatable;
+mod container;
 mod device_plugin;
 mod kubelet;
 mod metrics;
@@ -23,7 +24,7 @@ pub use metrics::Metrics;
 pub use pod::{Address, LinkAddresses, Pod, PodRequest};
 
 /// Where the runtime looks for the CNI configuration.
-const CNI_CONFIG: &str = "/etc/cni/net.d/10-zerobridge.conflist";
+pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-zerobridge.conflist";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The resource whose pods are in VLAN 100.

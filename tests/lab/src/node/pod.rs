@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::container::{LOCK, USER};
 use super::kubelet::{self, MANIFESTS, NODE, PodItem};
 use super::runtime::TASKS;
 use crate::machine::{Guest, GuestError, Output, program, succeeded};
-use crate::prepare::IMAGE;
+use crate::prepare::{IMAGE, RDMA_IMAGE};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -34,6 +35,9 @@ pub struct PodRequest {
     pub resources: BTreeMap<String, u32>,
     /// Whether it stays in the node's network namespace, for which no CNI plugin is called.
     pub host_network: bool,
+    /// Whether it is of [`RDMA_IMAGE`], which [`Node::import_rdma_image`](super::Node::import_rdma_image) makes known, and
+    /// has none of root's rights.
+    pub verbs: bool,
 }
 
 /// A pod that runs.
@@ -85,14 +89,20 @@ impl PodRequest {
     #[must_use]
     pub fn with_one(name: &str, resource: &str) -> Self {
         let resources = BTreeMap::from([(resource.to_owned(), 1)]);
-        Self { name: name.into(), resources, host_network: false }
+        Self { name: name.into(), resources, host_network: false, verbs: false }
+    }
+
+    /// A pod that asks for one device of `resource` and runs verbs programs as nobody, with the capability to lock memory.
+    #[must_use]
+    pub fn with_verbs(name: &str, resource: &str) -> Self {
+        Self { verbs: true, ..Self::with_one(name, resource) }
     }
 
     /// A pod in the node's network namespace that asks for one device of each of `resources`.
     #[must_use]
     pub fn on_host_network(name: &str, resources: &[&str]) -> Self {
         let resources = resources.iter().map(|resource| ((*resource).to_owned(), 1)).collect();
-        Self { name: name.into(), resources, host_network: true }
+        Self { name: name.into(), resources, host_network: true, verbs: false }
     }
 
     /// Its manifest.
@@ -109,14 +119,27 @@ impl PodRequest {
                 "hostNetwork": self.host_network,
                 "containers": [{
                     "name": "main",
-                    "image": IMAGE,
+                    "image": if self.verbs { RDMA_IMAGE } else { IMAGE },
                     "imagePullPolicy": "Never",
                     "command": ["sh", "-c", IDLE],
                     "resources": {"limits": amounts, "requests": amounts},
+                    "securityContext": self.verbs.then(unprivileged),
                 }],
             },
         })
     }
+}
+
+/// As a cluster's strictest policy wants it ("restricted"), but for one capability.
+fn unprivileged() -> Value {
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"], "add": [LOCK]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
 }
 
 impl Pod {
@@ -245,5 +268,17 @@ mod tests {
         let resources = &manifest["spec"]["containers"][0]["resources"];
         assert_eq!(resources["limits"]["zerobridge.io/vf"], "1");
         assert_eq!(resources["limits"], resources["requests"]);
+    }
+
+    #[test]
+    fn only_a_pod_with_verbs_is_without_privileges() {
+        let container = |request: PodRequest| request.manifest()["spec"]["containers"][0].clone();
+        let usual = container(PodRequest::with_one("a", "zerobridge.io/vf"));
+        assert_eq!((&usual["image"], &usual["securityContext"]), (&json!(IMAGE), &Value::Null));
+        let verbs = container(PodRequest::with_verbs("a", "zerobridge.io/vf"));
+        assert_eq!(
+            (&verbs["image"], &verbs["securityContext"]["runAsUser"]),
+            (&json!(RDMA_IMAGE), &json!(65534))
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! The one container image of the lab: busybox, as an OCI image layout in a tar archive, without a registry.
+//! A container image as an OCI image layout in a tar archive, written without a registry; and the lab's usual one, busybox.
 //!
-//! It is also the sandbox ("pause") image: `sleep` holds the namespaces as well as anything.
+//! That one is also the sandbox ("pause") image: `sleep` holds the namespaces as well as anything.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,8 @@ pub(crate) const NAME: &str = "lab.zerobridge.io/busybox:1";
 /// The archive in its cache entry.
 pub(crate) const ARCHIVE: &str = "busybox.tar";
 
-const BUSYBOX: &str = "/bin/busybox";
+/// Linked statically, so that it is a file system's only file.
+pub(super) const BUSYBOX: &str = "/bin/busybox";
 
 /// The archive [`ARCHIVE`].
 pub(crate) fn prepare(cache: &Cache) -> Result<Entry, PrepareError> {
@@ -29,7 +30,12 @@ pub(crate) fn prepare(cache: &Cache) -> Result<Entry, PrepareError> {
 
 fn pack(folder: &Path) -> Result<(), PrepareError> {
     let scratch = tempfile::tempdir().map_err(CacheError::file("make a folder in", &std::env::temp_dir()))?;
-    let root = scratch.path().join("root");
+    make_root(scratch.path())?;
+    write(&folder.join(ARCHIVE), NAME, scratch.path())
+}
+
+/// A root with the folders that a runtime mounts on, and busybox under the name of each of its applets.
+pub(super) fn make_root(root: &Path) -> Result<(), PrepareError> {
     for name in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
         let path = root.join(name);
         fs::create_dir_all(&path).map_err(CacheError::file("make", &path))?;
@@ -41,16 +47,20 @@ fn pack(folder: &Path) -> Result<(), PrepareError> {
         let path = root.join("bin").join(applet);
         symlink("busybox", &path).map_err(CacheError::file("link", &path))?;
     }
-    let layer = archive(&root)?;
-    let layout = scratch.path().join("layout");
-    for (name, content) in layout_of(layer)? {
-        let path = layout.join(name);
-        let parent = path.parent().unwrap_or(&layout);
+    Ok(())
+}
+
+/// Writes the archive of an image that is called `name` and has the content of `root`.
+pub(super) fn write(path: &Path, name: &str, root: &Path) -> Result<(), PrepareError> {
+    let scratch = tempfile::tempdir().map_err(CacheError::file("make a folder in", &std::env::temp_dir()))?;
+    let layout = scratch.path();
+    for (file, content) in layout_of(name, archive(root)?)? {
+        let path = layout.join(file);
+        let parent = path.parent().unwrap_or(layout);
         fs::create_dir_all(parent).map_err(CacheError::file("make", parent))?;
         fs::write(&path, content).map_err(CacheError::file("write", &path))?;
     }
-    let path = folder.join(ARCHIVE);
-    fs::write(&path, archive(&layout)?).map_err(CacheError::file("write", &path))?;
+    fs::write(path, archive(layout)?).map_err(CacheError::file("write", path))?;
     Ok(())
 }
 
@@ -61,7 +71,7 @@ fn archive(folder: &Path) -> Result<Vec<u8>, PrepareError> {
 }
 
 /// Path and content of every file of an image layout (OCI image specification 1.1, image-layout.md) with one layer.
-fn layout_of(layer: Vec<u8>) -> Result<Vec<(String, Vec<u8>)>, PrepareError> {
+fn layout_of(name: &str, layer: Vec<u8>) -> Result<Vec<(String, Vec<u8>)>, PrepareError> {
     let config = bytes(&json!({
         "architecture": "amd64",
         "os": "linux",
@@ -76,7 +86,7 @@ fn layout_of(layer: Vec<u8>) -> Result<Vec<(String, Vec<u8>)>, PrepareError> {
     }))?;
     let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
     entry["annotations"] =
-        json!({"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": NAME});
+        json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
     let index = bytes(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -110,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_descriptor_leads_to_the_content_it_describes() {
-        let files = layout_of(b"a layer".to_vec()).unwrap();
+        let files = layout_of("an/image:1", b"a layer".to_vec()).unwrap();
         let find = |descriptor: &Value| {
             let digest = descriptor["digest"].as_str().unwrap();
             let path = format!("blobs/{}", digest.replace(':', "/"));

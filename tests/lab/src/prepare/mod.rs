@@ -12,6 +12,7 @@ mod initramfs;
 mod kernel;
 mod packages;
 mod progress;
+mod rdma_image;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ pub use progress::Progress;
 
 /// The container image of the lab, as a pod's manifest names it.
 pub const IMAGE: &str = image::NAME;
+/// The container image with verbs programs, as a pod's manifest names it.
+pub const RDMA_IMAGE: &str = rdma_image::NAME;
 
 /// Why the lab cannot be prepared.
 #[derive(Debug, Error)]
@@ -73,6 +76,8 @@ pub struct Prepared {
     pub cnitool: PathBuf,
     /// The container image's archive.
     pub image: PathBuf,
+    /// The archive of the container image with verbs programs.
+    pub rdma_image: PathBuf,
 }
 
 /// Installs, fetches and builds what is missing, with one line per step.
@@ -93,6 +98,7 @@ pub fn prepare(cache: &Cache, progress: &Progress) -> Result<Prepared, PrepareEr
     let initramfs = progress.step("initramfs", || initramfs::prepare(cache, &kernel.path, &release), made)?;
     let guest = progress.step("lab-guest", || guest_program::prepare(cache), made)?;
     let image = progress.step("container image", || image::prepare(cache), made)?;
+    let rdma_image = progress.step("container image with verbs", || rdma_image::prepare(cache), made)?;
     let name = format!("CNI reference plugins {}", golang::CNI_PLUGINS);
     let cni_plugins = progress.step(&name, || golang::cni_plugins(cache), made)?;
     let name = format!("cnitool {}", golang::CNITOOL);
@@ -111,6 +117,7 @@ pub fn prepare(cache: &Cache, progress: &Progress) -> Result<Prepared, PrepareEr
         cni_plugins: cni_plugins.path,
         cnitool: cnitool.path,
         image: image.path.join(image::ARCHIVE),
+        rdma_image: rdma_image.path.join(rdma_image::ARCHIVE),
     })
 }
 

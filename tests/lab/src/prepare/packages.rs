@@ -7,13 +7,16 @@ use super::cache::CacheError;
 use super::host::{HostCommand, HostError};
 
 /// What the host or, through its root file system, the guest runs; all from the machine's own release.
-const NEEDED: [&str; 12] = [
+const NEEDED: [&str; 15] = [
     "busybox-static",
     "cpio",
+    "ibverbs-providers",
+    "ibverbs-utils",
     "iproute2",
     "iputils-ping",
     "kmod",
     "procps",
+    "rdmacm-utils",
     "runc",
     "sqlite3",
     "udev",

@@ -1,5 +1,6 @@
 //! A pod's first interface, told step by step from live commands: what `lab demo` shows.
 
+mod rdma;
 mod screen;
 
 use std::io::{self, Write};
@@ -49,6 +50,7 @@ pub fn tell(lab: &mut Lab, progress: &Progress, out: &mut dyn Write, bold: bool)
     story.reachability(&pods)?;
     story.absence()?;
     story.give_back(&pods, &before)?;
+    story.rdma()?;
     Ok(story.screen.end()?)
 }
 
