@@ -83,7 +83,7 @@ impl RdmaAccess {
         // There may be two, of which nobody can say which one is meant; the first is as good as any.
         let names = sysfs.rdma_devices_of(device).map_err(AttachmentError::sysfs(device))?;
         if let Some(name) = names.first() {
-            let on_host = self.host.device_by_name(name).map_err(rdma_error)?;
+            let on_host = self.host.shown_device(name).map_err(rdma_error)?;
             return Ok(on_host.map(found(Place::Host, false)));
         }
         let soft = self.host.device_by_name(&soft_name(device)).map_err(rdma_error)?;
@@ -101,7 +101,7 @@ impl RdmaAccess {
             (None, _) => (None, false),
         };
         let Some(name) = name else { return Ok(None) };
-        let in_sandbox = inside.socket.device_by_name(&name).map_err(rdma_error)?;
+        let in_sandbox = inside.socket.shown_device(&name).map_err(rdma_error)?;
         Ok(in_sandbox.map(found(Place::Sandbox, is_soft)))
     }
 
@@ -182,8 +182,8 @@ impl VfAccess {
         };
         let rdma_error = AttachmentError::rdma(device);
         rdma.socket(found.place, &view)?.move_to(&found.device, target).map_err(rdma_error)?;
-        let there = rdma.socket(to, &view)?.devices().map_err(rdma_error)?;
-        let moved = there.into_iter().find(|other| other.index == found.device.index).ok_or_else(lost)?;
+        let moved = rdma.socket(to, &view)?.device(found.device.index).map_err(rdma_error)?;
+        let moved = moved.ok_or_else(lost)?;
         let is_infiniband = moved.protocol == RdmaProtocol::InfiniBand;
         rdma.found = Some(Found { place: to, device: moved, ..found });
         if is_infiniband { self.await_netdev() } else { Ok(()) }

@@ -10,6 +10,8 @@ mod message;
 mod tests;
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::Duration;
 
 use netlink_packet_core::DefaultNla;
 use netlink_sys::protocols::NETLINK_RDMA;
@@ -28,6 +30,10 @@ const ACTIVE: u8 = 4;
 /// What the kernel answers to a question about a device that is gone (`nldev_set_doit` and others in
 /// drivers/infiniband/core/nldev.c), among other things.
 const NO_SUCH_DEVICE: i32 = libc::EINVAL;
+
+/// How often a device is looked for that must be there, and how long between: moves take less.
+const LISTINGS: u32 = 50;
+const BETWEEN_LISTINGS: Duration = Duration::from_millis(5);
 
 /// A conversation with the RDMA subsystem, in one network namespace.
 #[derive(Debug)]
@@ -158,6 +164,30 @@ impl RdmaSocket {
         Ok(self.devices()?.into_iter().find(|device| device.name == name))
     }
 
+    /// The device of this name, which sysfs shows. A list can lack one while another one moves, so it is asked for again.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn shown_device(&mut self, name: &str) -> Result<Option<RdmaLink>, NetlinkError> {
+        for _ in 0..LISTINGS {
+            if let Some(device) = self.device_by_name(name)? {
+                return Ok(Some(device));
+            }
+            thread::sleep(BETWEEN_LISTINGS);
+        }
+        Ok(None)
+    }
+
+    /// A device by its number; `None` when the namespace sees none.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn device(&mut self, device: RdmaIndex) -> Result<Option<RdmaLink>, NetlinkError> {
+        let request = RdmaMessage::request(command::GET, &[index(device)]);
+        let answer = self.conversation.get(request, || format!("look at RDMA device {}", device.0));
+        Ok(unless_gone(answer, None)?.and_then(|answer| device_of(answer.attributes())))
+    }
+
     /// The ports of a device; none when it is gone.
     ///
     /// # Errors
@@ -219,8 +249,11 @@ impl RdmaSocket {
         match removed {
             // The kernel says the same of hardware, which cannot be removed, so it is looked at again.
             Err(error) if error.errno() == Some(NO_SUCH_DEVICE) => {
-                let present = self.devices()?.iter().any(|other| other.index == device.index);
-                if present { Err(error) } else { Ok(()) }
+                if self.device(device.index)?.is_some() {
+                    Err(error)
+                } else {
+                    Ok(())
+                }
             }
             other => other,
         }

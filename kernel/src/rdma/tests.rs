@@ -1,8 +1,6 @@
 //! Requests and answers are those of a real kernel, recorded in `recorded/`: this project's test machines may have no RDMA
 //! subsystem. A socket stands in for the kernel.
 
-use netlink_packet_core::NLM_F_MULTIPART;
-
 use super::*;
 use crate::netlink::stand_in::{self, acknowledgement, done, message, refusal};
 use crate::testing::TestNetns;
@@ -85,6 +83,14 @@ fn the_devices_of_a_namespace_are_listed_with_what_they_are() {
 }
 
 #[test]
+fn a_device_that_a_list_lacks_is_looked_for_again() {
+    let whole = recorded("exclusive-get-dev-dump").swap_remove(0).answers;
+    let (conversation, requests) = stand_in::answering(vec![vec![done(0, &[])], whole]);
+    let found = RdmaSocket { conversation }.shown_device("roce0").unwrap();
+    assert_eq!((found.unwrap().index, requests.join().unwrap().len()), (RdmaIndex(0), 2));
+}
+
+#[test]
 fn a_port_names_its_netdev_when_that_is_in_the_same_namespace() {
     let port = |netdev| RdmaPortLink { number: 1, active: true, netdev };
     let found = replayed(exchange("shared-get-port", 2), |socket| socket.ports(RdmaIndex(2))).unwrap();
@@ -134,18 +140,18 @@ fn refusals_are_told_with_the_kernels_words() {
 
 #[test]
 fn what_is_gone_need_not_be_removed_and_hardware_cannot_be() {
-    let listed = |devices: Vec<Vec<u8>>| {
+    let seen = |device_seen: Vec<Vec<u8>>| {
         let refused = vec![refusal(libc::EINVAL)];
-        let (conversation, _requests) = stand_in::answering(vec![refused, devices]);
+        let (conversation, _requests) = stand_in::answering(vec![refused, device_seen]);
         RdmaSocket { conversation }.delete_link(&device(4242, "mlx5_0"))
     };
-    listed(vec![done(0, &[])]).unwrap();
+    seen(vec![refusal(libc::EINVAL)]).unwrap();
     let attributes = [
         stand_in::attribute(attribute::DEV_INDEX, &4242_u32.to_ne_bytes()),
         stand_in::attribute(attribute::DEV_NAME, b"mlx5_0\0"),
     ];
-    let present = message(0x1401, NLM_F_MULTIPART, &attributes.concat());
-    let error = listed(vec![present, done(0, &[])]).unwrap_err();
+    let present = message(0x1401, 0, &attributes.concat());
+    let error = seen(vec![present, acknowledgement()]).unwrap_err();
     assert_eq!(error.errno(), Some(libc::EINVAL));
 }
 
