@@ -12,8 +12,11 @@
 //!    every deletion names both.
 //! 2. A block leaves the ledger, in a transaction that proves that nothing of it is promised, before its object is deleted.
 //!
+//! Addresses that are one pod's own (`IPClaim`) lie in blocks that no node holds, and keep to the same two orders, one by
+//! one: see [`Registrar`].
+//!
 //! [`plan`] decides what to do, [`Steward`] does one thing at a time and learns from the answers; neither does any I/O nor
-//! has a clock, so the simulation in `tests/simulation.rs` runs the code that the daemon runs. Refuses to know how the
+//! has a clock, so the simulations in `tests/` run the code that the daemon runs. Refuses to know how the
 //! API server is reached and how the ledger is written.
 #![forbid(unsafe_code)]
 
@@ -21,16 +24,23 @@ mod crd;
 mod forecast;
 mod plan;
 mod pool;
+mod registrar;
+mod reserve;
 mod silence;
 mod steward;
 mod turn;
+mod wish;
 
 pub use crd::{
-    FINALIZER, Holder, IPBlock, IPBlockSpec, IPBlockStatus, IPPool, IPPoolSpec, IPPoolStatus, PoolRoute,
+    CLAIM_FINALIZER, ClaimedAddress, FINALIZER, Holder, IPBlock, IPBlockSpec, IPBlockStatus, IPClaim,
+    IPClaimSpec, IPClaimStatus, IPPool, IPPoolSpec, IPPoolStatus, PoolRoute, RESERVED, Reservation,
 };
 pub use forecast::Forecast;
 pub use plan::{Action, Claim, Held, Situation, plan};
 pub use pool::Pool;
+pub use registrar::{ClaimReport, Question, Registrar, Reply, ReservationLedger, Step};
+pub use reserve::{Edit, ReservedBlock};
 pub use silence::Silence;
 pub use steward::{Answer, BlockLedger, Next, Request, Steward, Timing};
 pub use turn::turn_of;
+pub use wish::{PodName, Wish, Wishes};

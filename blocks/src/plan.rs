@@ -46,6 +46,8 @@ pub struct Situation<'a> {
     pub orphans: &'a BTreeSet<u32>,
     /// Blocks that others had when they were last heard of.
     pub taken: &'a BTreeSet<u32>,
+    /// Blocks with addresses that are to be reserved for pods: this node gives its own back, and claims none.
+    pub wanted: &'a BTreeSet<u32>,
     /// Whether other nodes lack blocks.
     pub scarce: bool,
 }
@@ -93,7 +95,7 @@ pub fn plan(situation: &Situation<'_>) -> Vec<Action> {
             if situation.orphans.contains(index) {
                 actions.push(Action::Delete(*index));
             }
-        } else if free < pool.min_free && pool.gives_out(*index) > 0 {
+        } else if free < pool.min_free && pool.gives_out(*index) > 0 && !situation.wanted.contains(index) {
             actions.push(Action::Adopt(*index));
             free += pool.gives_out(*index);
         } else {
@@ -122,11 +124,12 @@ pub fn plan(situation: &Situation<'_>) -> Vec<Action> {
     actions
 }
 
-/// What is in the ledger must be this node's at the API server. What was somebody else's once is used no more.
+/// What is in the ledger must be this node's at the API server. What was somebody else's once, or is to be reserved for pods,
+/// is used no more.
 fn confirmations(situation: &Situation<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for (&index, held) in situation.held {
-        if situation.lost.contains(&index) {
+        if situation.is_ceded(index) {
             if held.is_empty() {
                 actions.push(Action::Leave(index));
             } else if !held.draining {
@@ -153,7 +156,8 @@ fn claims_for(situation: &Situation<'_>, mut free: u32) -> Vec<Action> {
     for index in pool.order_for(&situation.me.node) {
         let known = situation.held.contains_key(&index)
             || situation.claims.contains_key(&index)
-            || situation.taken.contains(&index);
+            || situation.taken.contains(&index)
+            || situation.wanted.contains(&index);
         if !known && pool.gives_out(index) > 0 {
             actions.push(Action::Claim(index));
             free += pool.gives_out(index);
@@ -189,8 +193,12 @@ impl Situation<'_> {
     }
 
     fn usable(&self, which: impl Fn(&Held) -> bool) -> Vec<u32> {
-        let blocks = self.held.iter().filter(|(index, held)| !self.lost.contains(index) && which(held));
+        let blocks = self.held.iter().filter(|(index, held)| !self.is_ceded(**index) && which(held));
         blocks.map(|(index, _)| *index).collect()
+    }
+
+    fn is_ceded(&self, index: u32) -> bool {
+        self.lost.contains(&index) || self.wanted.contains(&index)
     }
 
     fn is_own(&self, claim: &Claim) -> bool {
@@ -230,6 +238,7 @@ mod tests {
         lost: BTreeSet<u32>,
         orphans: BTreeSet<u32>,
         taken: BTreeSet<u32>,
+        wanted: BTreeSet<u32>,
         scarce: bool,
     }
 
@@ -260,6 +269,7 @@ mod tests {
                 lost: &self.lost,
                 orphans: &self.orphans,
                 taken: &self.taken,
+                wanted: &self.wanted,
                 scarce: self.scarce,
             })
         }
@@ -319,6 +329,21 @@ mod tests {
         let lost = Case { lost: [3].into(), ..Case::default().held(3, 0, 0, true) };
         assert_eq!(lost.plan()[0], Action::Leave(3));
         assert_eq!(unheard().claim(3, "earlier", "b1").plan(), [Action::Verify(3)]);
+    }
+
+    #[test]
+    fn a_block_that_pods_are_to_have_addresses_of_is_given_back_and_not_claimed() {
+        let first = order()[0];
+        let wanted = |case: Case| Case { wanted: [3, first].into(), ..case }.plan();
+        assert_eq!(wanted(Case::default()), [Action::Claim(order()[1])]);
+        let instead = Action::Claim(order()[1]);
+        assert_eq!(wanted(Case::default().block(3, 2, 0)), [Action::Drain(3), instead]);
+        assert_eq!(wanted(Case::default().held(3, 0, 1, true).claim(3, "a", "b1")), [instead]);
+        assert_eq!(
+            wanted(Case::default().held(3, 0, 0, true).claim(3, "a", "b1")),
+            [Action::Leave(3), instead]
+        );
+        assert_eq!(wanted(Case::default().claim(3, "a", "b1")), [Action::Delete(3), instead]);
     }
 
     #[test]

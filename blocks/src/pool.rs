@@ -1,5 +1,6 @@
 //! A pool, completely checked, and how it is cut into blocks.
 
+use std::iter::successors;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -118,6 +119,22 @@ impl Pool {
         (self.block(index) == Some(block)).then_some(index)
     }
 
+    /// The block that an address lies in, if it is one that is given out.
+    #[must_use]
+    pub fn block_of(&self, address: IpAddr) -> Option<u32> {
+        let block = IpNet::new(address, self.block_prefix).ok()?.trunc();
+        let index = self.index_of(block)?;
+        (self.addresses.gives_out(address.into()) > 0).then_some(index)
+    }
+
+    /// The addresses that a block gives out.
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        let first = self.block(index).map(|block| block.network());
+        let all = successors(first, |address| nth_after(*address, 1));
+        all.take_while(move |address| self.block(index).is_some_and(|block| block.contains(address)))
+            .filter(|address| self.addresses.gives_out((*address).into()) > 0)
+    }
+
     /// How many addresses a block gives out.
     #[must_use]
     pub fn gives_out(&self, index: u32) -> u32 {
@@ -151,6 +168,14 @@ impl Pool {
     }
 }
 
+/// The address so many behind another; `None` beyond the last of its family.
+pub(crate) fn nth_after(address: IpAddr, steps: u32) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => Some(Ipv4Addr::from_bits(address.to_bits().checked_add(steps)?).into()),
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits().checked_add(steps.into())?).into()),
+    }
+}
+
 fn power(bits: u8) -> u32 {
     1 << bits.min(MOST_BLOCKS_BITS)
 }
@@ -166,7 +191,7 @@ fn number(spec: &Value, key: &str) -> Result<Option<u32>, PoolError> {
     }
 }
 
-fn invalid(field: &str, value: Option<&Value>, rule: &str) -> PoolError {
+pub(crate) fn invalid(field: &str, value: Option<&Value>, rule: &str) -> PoolError {
     let value = value.map_or_else(|| "missing".to_owned(), Value::to_string);
     PoolError::Invalid { field: field.to_owned(), value, rule: rule.to_owned() }
 }
@@ -210,6 +235,20 @@ mod tests {
                 (0..blocks).map(|index| u64::from(pool.gives_out(index))).sum::<u64>()
             );
         }
+    }
+
+    #[test]
+    fn an_address_is_of_the_block_that_gives_it_out() {
+        let pool = pool(json!({"subnet": "10.0.0.0/24", "blockSize": 16, "exclude": ["10.0.0.20/31"]}));
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(pool.block_of(ip("10.0.0.19")), Some(1));
+        for none in ["10.0.0.0", "10.0.0.1", "10.0.0.20", "10.0.0.255", "10.0.1.9", "fd00::1"] {
+            assert_eq!(pool.block_of(ip(none)), None, "{none}");
+        }
+        let block: Vec<String> = pool.addresses_of(1).map(|address| address.to_string()).collect();
+        assert_eq!((block.len(), &*block[3], &*block[4]), (14, "10.0.0.19", "10.0.0.22"));
+        assert_eq!(pool.addresses_of(15).last(), Some(ip("10.0.0.254")));
+        assert_eq!(pool.addresses_of(16).count(), 0);
     }
 
     #[test]

@@ -143,6 +143,7 @@ pub struct Steward {
     lost: BTreeSet<u32>,
     taken: BTreeSet<u32>,
     doubt: BTreeSet<u32>,
+    wanted: BTreeSet<u32>,
     scarce: bool,
     under_way: Option<Request>,
     refusals: u32,
@@ -167,6 +168,7 @@ impl Steward {
             lost: BTreeSet::new(),
             taken: BTreeSet::new(),
             doubt: BTreeSet::new(),
+            wanted: BTreeSet::new(),
             scarce: false,
             under_way: None,
             refusals: 0,
@@ -223,6 +225,11 @@ impl Steward {
         self.scarce = scarce;
     }
 
+    /// Blocks with addresses that are to be reserved for pods.
+    pub fn set_wanted(&mut self, wanted: BTreeSet<u32>) {
+        self.wanted = wanted;
+    }
+
     /// A complete list of this node's objects.
     pub fn listed(&mut self, claims: BTreeMap<u32, Claim>) {
         self.claims = claims;
@@ -271,6 +278,7 @@ impl Steward {
             lost: &self.lost,
             orphans: &orphans,
             taken: &self.taken,
+            wanted: &self.wanted,
             scarce: self.scarce,
         })
     }

@@ -1,13 +1,15 @@
-//! Cluster mode: the addresses come from blocks of a cluster-wide pool that the node daemon has claimed.
+//! Cluster mode: the addresses come from blocks of a cluster-wide pool that the node daemon has claimed, and of a pod that
+//! an IPClaim names, from that claim alone.
 //!
 //! Everything is read from the ledger; neither the API server nor the daemon is asked, so an ADD costs the same whether
 //! they answer or not.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
-use zerobridge_ledger::{Records, Transaction};
+use zerobridge_ledger::{Pod, Records, Transaction};
 use zerobridge_proto::cni::Route;
 
 use crate::pool::{exclusions, invalid, object, rest_seconds, routes};
@@ -67,15 +69,18 @@ impl ClusterPool {
         if !self.reserved.iter().any(|reserved| reserved.overlaps(&all)) {
             return all.size();
         }
-        self.blocks(String::new(), &[(part, false)]).size()
+        self.blocks(String::new(), &[(part, false)], &[]).size()
     }
 
-    /// What these blocks give out: nothing of one that is draining, though what is leased there is still of this set.
-    fn blocks(&self, name: String, blocks: &[(IpNet, bool)]) -> RangeSet {
+    /// What these blocks give out: nothing of one that is draining, though what is leased there is still of this set. So is
+    /// what pods have of their own (`claimed`), which is given out to them alone.
+    fn blocks(&self, name: String, blocks: &[(IpNet, bool)], claimed: &[IpAddr]) -> RangeSet {
         let ranges = blocks.iter().map(|(net, _)| self.range.narrowed(net.network(), net.broadcast()));
+        let own = claimed.iter().map(|address| self.range.narrowed(*address, *address));
         let draining = blocks.iter().filter(|(_, draining)| *draining).map(|(net, _)| Span::of_net(*net));
-        let reserved: Vec<Span> = self.reserved.iter().copied().chain(draining).collect();
-        RangeSet::of_blocks(Some(name), ranges.collect(), &reserved)
+        let withheld = draining.chain(claimed.iter().copied().map(Span::of));
+        let reserved: Vec<Span> = self.reserved.iter().copied().chain(withheld).collect();
+        RangeSet::of_blocks(Some(name), ranges.collect(), &reserved).with_own(own.collect())
     }
 }
 
@@ -148,7 +153,9 @@ impl PoolConfig {
             })?;
             let blocks = records.blocks_of(name)?;
             let blocks: Vec<_> = blocks.iter().map(|block| (block.net, block.draining)).collect();
-            pool.sets.push(described.blocks(name.clone(), &blocks));
+            let claimed: Vec<_> =
+                records.claims_of(name)?.into_iter().filter_map(|pod| pod.address).collect();
+            pool.sets.push(described.blocks(name.clone(), &blocks, &claimed));
             pool.routes.extend(described.routes);
             pool.rest_seconds = pool.rest_seconds.max(described.rest_seconds);
         }
@@ -171,6 +178,26 @@ impl PoolConfig {
     fn of_other(&self, pool: &str, network: &str, other: String) -> IpamError {
         IpamError::PoolOfOtherNetwork { pool: pool.to_owned(), network: network.to_owned(), other }
     }
+}
+
+/// What `pod` gets from a set: the address that an IPClaim reserves for it; any, when none does; and nothing else
+/// while that address is not on this node.
+///
+/// # Errors
+/// [`IpamError::ClaimElsewhere`], or the ledger's.
+pub(crate) fn own_address(
+    records: &Records,
+    set: &RangeSet,
+    pod: Option<&Pod>,
+) -> Result<Option<IpAddr>, IpamError> {
+    let (Some(pool), Some(pod)) = (&set.pool, pod) else { return Ok(None) };
+    let Some(claimed) = records.claim_of(pool, &pod.namespace, &pod.name)? else { return Ok(None) };
+    let elsewhere = || IpamError::ClaimElsewhere {
+        pool: pool.clone(),
+        namespace: pod.namespace.clone(),
+        pod: pod.name.clone(),
+    };
+    claimed.address.map(Some).ok_or_else(elsewhere)
 }
 
 #[cfg(test)]

@@ -124,6 +124,28 @@ pub enum IpamError {
         /// The ledger's file.
         ledger: PathBuf,
     },
+    /// An IPClaim reserves an address for the pod, and it is not on this node.
+    #[error(
+        "an IPClaim reserves an address of the cluster-wide pool {pool} for pod {namespace}/{pod}, and it is not on this node \
+         yet: the device plugin fetches it once no other node has it; if that does not help, see `kubectl describe ipclaims \
+         --namespace {namespace}`"
+    )]
+    ClaimElsewhere {
+        /// The pool.
+        pool: String,
+        /// The pod's namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+    },
+    /// An address was asked for, and an IPClaim reserves another one for the pod.
+    #[error("{asked} was asked for, and an IPClaim reserves {own} for the pod; ask for none")]
+    OtherClaimed {
+        /// The address asked for.
+        asked: IpAddr,
+        /// The pod's own.
+        own: IpAddr,
+    },
     /// An address was asked for that the pool does not give out.
     #[error(
         "{address} was asked for, and network {network} gives out {ranges} without gateways and exclusions"
@@ -188,7 +210,13 @@ pub enum IpamError {
 impl IpamError {
     /// Whether others have all addresses that could have been given.
     pub(crate) fn is_for_want_of_addresses(&self) -> bool {
-        matches!(self, Self::Exhausted { .. } | Self::BlocksExhausted { .. } | Self::Taken { .. })
+        matches!(
+            self,
+            Self::Exhausted { .. }
+                | Self::BlocksExhausted { .. }
+                | Self::ClaimElsewhere { .. }
+                | Self::Taken { .. }
+        )
     }
 }
 
@@ -208,9 +236,11 @@ impl From<&IpamError> for ErrorCode {
             IpamError::Exhausted { .. }
             | IpamError::BlocksExhausted { .. }
             | IpamError::UnknownPool { .. }
+            | IpamError::ClaimElsewhere { .. }
             | IpamError::Taken { .. } => Self::TRY_AGAIN_LATER,
             IpamError::PoolRecord { .. } => Self::IO,
             IpamError::PoolOfOtherNetwork { .. }
+            | IpamError::OtherClaimed { .. }
             | IpamError::NotInPool { .. }
             | IpamError::TwoOfOneSet { .. }
             | IpamError::OtherHeld { .. } => Self::INVALID_CONFIG,

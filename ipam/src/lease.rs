@@ -9,6 +9,7 @@ use zerobridge_proto::cni::{AddResult, Args, Dns, Ip, Route};
 use zerobridge_proto::{Mac, PciAddress};
 
 use crate::IpamError;
+use crate::cluster::own_address;
 use crate::earlier::Earlier;
 use crate::picker::{first_free, rotation};
 use crate::pool::PoolConfig;
@@ -96,7 +97,8 @@ pub(crate) enum Choice {
 /// Leases one address from each set of `pool`, all or none, and returns the same ones when called again for the same
 /// owner and network, though the pool be full meanwhile.
 ///
-/// What is asked for is given when it is not leased to another; else what the pod had last, if nobody uses it; else the next
+/// A pod that an IPClaim names gets the address of that claim and no other. What is asked for is given when it is not leased
+/// to another; else what the pod had last, if nobody uses it; else the next
 /// free address behind the one leased last. When none is free, the address that has rested longest is used, then one that
 /// was leased before the last reboot, since no container outlives that, then the one that a foreign host was seen with
 /// longest ago, unless that was at this moment. Then what an earlier sandbox of the same pod still has (see [`Earlier`]).
@@ -123,32 +125,45 @@ pub fn lease(
         transaction.end_set_aside(network, until, request.now, RESTS_ENDED_AT_ONCE)?;
     }
 
-    let requested = requested_by_set(network, pool, &request.requested)?;
     let held = held_addresses(transaction, network, &request.owner)?;
+    let held: Vec<Option<IpAddr>> =
+        pool.sets.iter().map(|set| held.iter().copied().find(|held| set.range_of(*held).is_some())).collect();
+    let own = own_by_set(transaction, pool, request.pod.as_ref(), &held)?;
+    let asked_of_all = request.requested.iter().copied().filter(|asked| !own.contains(&Some(*asked)));
+    let requested = requested_by_set(network, pool, asked_of_all)?;
     let mut choices = Vec::with_capacity(pool.sets.len());
-    for ((slot, set), asked) in (0..).zip(&pool.sets).zip(requested) {
-        let held = held.iter().copied().find(|address| set.range_of(*address).is_some());
-        let choice = match (held, asked) {
-            (Some(held), Some(asked)) if held != asked => {
+    for ((((slot, set), asked), own), held) in (0..).zip(&pool.sets).zip(requested).zip(own).zip(held) {
+        let choice = match (held, own, asked) {
+            (Some(held), _, Some(asked)) if held != asked => {
                 let (network, owner) = (network.to_owned(), request.owner.clone());
                 return Err(IpamError::OtherHeld { network, asked, held, owner });
             }
-            (Some(held), _) => Choice::Held(held),
-            (None, Some(asked)) => take(transaction, network, asked, &request.boot_id)
-                .or_else(|error| earlier.take_over(error, network, request, |address| address == asked))?,
-            (None, None) => match earlier.unused(|address| set.gives_out(address)) {
+            (Some(held), ..) => Choice::Held(held),
+            (None, Some(own), Some(asked)) => return Err(IpamError::OtherClaimed { asked, own }),
+            (None, Some(wanted), None) | (None, None, Some(wanted)) => {
+                take(transaction, network, wanted, &request.boot_id).or_else(|error| {
+                    earlier.take_over(error, network, request, |address| address == wanted)
+                })?
+            }
+            (None, None, None) => match earlier.unused(|address| set.gives_out(address)) {
                 Some(address) => Choice::Again(address),
                 None => pick(transaction, network, slot, set, &request.boot_id, Some(request.now)).or_else(
                     |error| earlier.take_over(error, network, request, |address| set.gives_out(address)),
                 )?,
             },
         };
-        choices.push((slot, set, choice));
+        let is_in_turn = matches!(choice, Choice::Free(_) | Choice::Unused(_) | Choice::SetAside(_));
+        let is_next = is_in_turn && own.is_none() && request.requested.is_empty();
+        choices.push((slot, set, choice, is_next));
     }
 
     let mut ips = Vec::with_capacity(choices.len());
-    for (slot, set, choice) in choices {
-        ips.push(set.as_ip(record(transaction, network, slot, &choice, request)?));
+    for (slot, set, choice, is_next) in choices {
+        let address = record(transaction, network, &choice, request)?;
+        if is_next {
+            transaction.set_cursor(network, slot, address)?;
+        }
+        ips.push(set.as_ip(address));
     }
     Ok(Leased { ips, routes: pool.routes.clone(), dns: pool.dns.clone() })
 }
@@ -236,28 +251,43 @@ fn held_addresses(records: &Records, network: &str, owner: &Owner) -> Result<Vec
     Ok(leases.into_iter().filter(|lease| lease.network == network).map(|lease| lease.address).collect())
 }
 
+/// The address that an IPClaim reserves for the pod in each set. An owner that has an address from a set already needs
+/// none.
+fn own_by_set(
+    records: &Records,
+    pool: &PoolConfig,
+    pod: Option<&Pod>,
+    held: &[Option<IpAddr>],
+) -> Result<Vec<Option<IpAddr>>, IpamError> {
+    let own = pool.sets.iter().zip(held).map(|(set, held)| match own_address(records, set, pod) {
+        Err(IpamError::ClaimElsewhere { .. }) if held.is_some() => Ok(None),
+        other => other,
+    });
+    own.collect()
+}
+
 /// Which address was asked for from each set.
 fn requested_by_set(
     network: &str,
     pool: &PoolConfig,
-    requested: &[IpAddr],
+    requested: impl Iterator<Item = IpAddr>,
 ) -> Result<Vec<Option<IpAddr>>, IpamError> {
     let mut by_set = vec![None; pool.sets.len()];
     for address in requested {
-        let place = pool.sets.iter().position(|set| set.gives_out(*address));
+        let place = pool.sets.iter().position(|set| set.gives_out(address));
         let Some((set, slot)) = place.map(|place| (&pool.sets[place], &mut by_set[place])) else {
             return Err(IpamError::NotInPool {
                 network: network.to_owned(),
-                address: *address,
+                address,
                 ranges: pool.ranges_in_words(),
             });
         };
-        match slot.replace(*address) {
-            Some(first) if first != *address => {
+        match slot.replace(address) {
+            Some(first) if first != address => {
                 return Err(IpamError::TwoOfOneSet {
                     network: network.to_owned(),
                     first,
-                    second: *address,
+                    second: address,
                     ranges: set.in_words(),
                 });
             }
@@ -338,7 +368,6 @@ fn pick(
 fn record(
     transaction: &mut Transaction<'_>,
     network: &str,
-    slot: u16,
     choice: &Choice,
     request: &LeaseRequest,
 ) -> Result<IpAddr, IpamError> {
@@ -366,10 +395,6 @@ fn record(
         boot_id: request.boot_id.clone(),
         created_at: request.now,
     })?;
-    let in_turn = request.requested.is_empty() && !matches!(choice, Choice::Again(_));
-    if in_turn {
-        transaction.set_cursor(network, slot, address)?;
-    }
     let owner = &request.owner;
     info!(network, %address, container = owner.container_id, ifname = owner.ifname, "leased");
     Ok(address)

@@ -13,6 +13,8 @@ use crate::span::Span;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeSet {
     ranges: Vec<Range>,
+    /// Single addresses that belong to the set and are given out to one pod each, by its name.
+    own: Vec<Range>,
     /// The cluster-wide pool that the ranges are blocks of.
     pub(crate) pool: Option<String>,
     /// What is given out, in the order of the ranges.
@@ -35,7 +37,12 @@ impl RangeSet {
             .fold(ranges.iter().map(|range| range.span).collect(), |spans: Vec<Span>, hole| {
                 spans.into_iter().flat_map(|span| span.without(hole)).collect()
             });
-        Self { ranges, pool, spans }
+        Self { ranges, own: Vec::new(), pool, spans }
+    }
+
+    /// The same, with addresses that are pods' own.
+    pub(crate) fn with_own(self, own: Vec<Range>) -> Self {
+        Self { own, ..self }
     }
 
     /// The ranges, in the order in which they are used.
@@ -47,7 +54,7 @@ impl RangeSet {
     /// The range that `address` belongs to.
     #[must_use]
     pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
-        self.ranges.iter().find(|range| range.span.contains(address))
+        self.ranges.iter().chain(&self.own).find(|range| range.span.contains(address))
     }
 
     /// Whether `address` may be given out.

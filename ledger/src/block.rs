@@ -158,8 +158,7 @@ impl Transaction<'_> {
         })
     }
 
-    /// Lets `network` lease from a pool, unless something of its blocks is promised in another network, which is then
-    /// returned.
+    /// Lets `network` lease from a pool, unless something of it is promised in another network, which is then returned.
     ///
     /// # Errors
     /// [`LedgerError::Storage`]; [`LedgerError::UnreadableRow`].
@@ -168,8 +167,10 @@ impl Transaction<'_> {
         match bound {
             Some(bound) if bound == network => return Ok(None),
             Some(bound) => {
-                for block in self.blocks_of(name)? {
-                    if !self.use_of(&bound, block.net)?.is_empty() {
+                let blocks = self.blocks_of(name)?.into_iter().map(|block| block.net);
+                let claimed = self.claims_of(name)?.into_iter().filter_map(|pod| pod.address);
+                for net in blocks.chain(claimed.map(IpNet::from)) {
+                    if !self.use_of(&bound, net)?.is_empty() {
                         return Ok(Some(bound));
                     }
                 }

@@ -84,6 +84,14 @@ impl Records {
         Ok(holder.filter(|(_, released_at)| released_at.is_none()).map(|(lease, _)| lease))
     }
 
+    /// All addresses that rest, by network and address.
+    ///
+    /// # Errors
+    /// As [`leases`](Self::leases).
+    pub fn resting(&self) -> Result<Vec<Resting>, LedgerError> {
+        self.read_resting("released_at IS NOT NULL ORDER BY network, family, key", [])
+    }
+
     /// The addresses of one network that rest, the longest released first.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! The node's durable promises: which device is attached to which container, which address is leased to it, and which
-//! blocks of cluster-wide pools are the node's to lease from.
+//! The node's durable promises: which device is attached to which container, which address is leased to it, which
+//! blocks of cluster-wide pools are the node's to lease from, and which pods have addresses of their own.
 //!
 //! One SQLite file, written by many short processes and one daemon. What must never happen twice (a device, an owner,
 //! an address) is forbidden by the schema, and what belongs together is written in one transaction, so a process may be
@@ -41,6 +41,7 @@ mod attachment;
 mod audit;
 mod block;
 mod chunk;
+mod claim;
 mod cursor;
 mod error;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub use attachment::{Attachment, Pod, Sandbox};
 pub use audit::Discrepancy;
 pub use block::{Block, BlockUse, PoolRecord, Removal};
 pub use chunk::Chunk;
+pub use claim::ClaimedPod;
 pub use error::{LedgerError, StorageError};
 pub use lease::{Lease, Resting};
 pub use open::Ledger;

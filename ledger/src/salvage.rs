@@ -289,6 +289,7 @@ fn forget_unreadable(new: &Records, table: &str) -> Result<(), LedgerError> {
         "attachments" => |records| records.attachments().map(drop),
         "leases" => |records| records.all_addresses().map(drop),
         "set_aside" => |records| records.set_aside().map(drop),
+        "claims" => |records| records.all_claims().map(drop),
         _ => return Ok(()),
     };
     while let Err(error) = read(new) {
@@ -303,13 +304,14 @@ fn forget_unreadable(new: &Records, table: &str) -> Result<(), LedgerError> {
 }
 
 /// Takes out what contradicts a table that was read further: a promise to a container weighs more than a foreign host that
-/// was seen, and a block without its pool comes again from the API server.
+/// was seen, and what of a pool has lost its pool comes again from the API server.
 fn drop_contradictions(new: &Records) -> Result<(), LedgerError> {
     new.run("comparing tables", |connection| {
         connection.execute_batch(
             "DELETE FROM set_aside WHERE EXISTS
                  (SELECT 1 FROM leases l WHERE (l.network, l.family, l.key) = (set_aside.network, set_aside.family, set_aside.key));
-             DELETE FROM blocks WHERE pool NOT IN (SELECT pool FROM pools);",
+             DELETE FROM blocks WHERE pool NOT IN (SELECT pool FROM pools);
+             DELETE FROM claims WHERE pool NOT IN (SELECT pool FROM pools);",
         )
     })
 }

@@ -11,15 +11,16 @@ use crate::queue::{Queue, Turn};
 use crate::records::Records;
 
 /// What each version adds, the first one first.
-const VERSIONS: [&str; 4] = [
+const VERSIONS: [&str; 5] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// The schema version that this program writes (`PRAGMA user_version`): how many there are.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
 
 /// Marks the file as a ledger (`PRAGMA application_id`): "ZBLG".
 const APPLICATION_ID: i64 = 0x5a42_4c47;

@@ -32,6 +32,8 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum IpamCommand {
+    /// Lists addresses that are leased, rest or are set aside, and blocks and claims of cluster-wide pools
+    List(ListArguments),
     /// Takes over the addresses that host-local has given out
     Adopt(AdoptArguments),
     /// Compares the ledger with the addresses that interfaces have, and with the API server's objects
@@ -44,6 +46,28 @@ pub(crate) enum IpamCommand {
 pub(crate) enum LedgerCommand {
     /// Makes a new ledger from what is left of a damaged one and from the addresses that living pods have
     Rebuild(RebuildArguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only this network
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+    /// The configuration's "restSeconds", by which the end of a rest is told; that of a cluster-wide pool is known
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) rest_seconds: u32,
+    /// The configuration's "setAsideSeconds", by which is told when an address is readmitted
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) set_aside_seconds: u32,
+    /// Where the ledger is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
+    pub(crate) state_dir: PathBuf,
+    /// Where procfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]

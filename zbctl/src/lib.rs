@@ -1,5 +1,5 @@
-//! The operator's command: shows a node's devices, explains why one is in a pool or is not, checks a configuration, takes
-//! addresses over from host-local, compares the ledger with what is so, and makes a damaged one anew.
+//! The operator's command: shows a node's devices and addresses, explains why one is in a pool or is not, checks a
+//! configuration, takes addresses over from host-local, compares the ledger with what is so, and makes a damaged one anew.
 //!
 //! Reads, compares and shows, with the same code by which the daemon decides, and works without the daemon. Changes
 //! nothing but the ledger, and that only when told to by `--apply`. Refuses to decide anything by rules of its own.
@@ -40,6 +40,9 @@ enum Failure {
     /// host-local's addresses could not be taken over.
     #[error(transparent)]
     Adopt(#[from] ipam::adopt::AdoptError),
+    /// Addresses could not be listed.
+    #[error(transparent)]
+    List(#[from] ipam::list::ListError),
     /// Addresses could not be audited or repaired.
     #[error(transparent)]
     Audit(#[from] ipam::audit::AuditError),
@@ -66,6 +69,7 @@ pub fn run(cli: &Cli, out: &mut impl Write, problems: &mut impl Write) -> ExitCo
         Command::Devices(arguments) => devices::run(arguments, out, problems),
         Command::Explain(arguments) => explain::run(arguments, out, problems),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(arguments, out),
+        Command::Ipam(IpamCommand::List(arguments)) => ipam::list::run(arguments, out),
         Command::Ipam(IpamCommand::Adopt(arguments)) => ipam::adopt::run(arguments, out),
         Command::Ipam(IpamCommand::Audit(arguments)) => ipam::audit::run(arguments, out),
         Command::Ipam(IpamCommand::Repair(arguments)) => ipam::audit::repair(arguments, out),

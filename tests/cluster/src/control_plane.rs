@@ -15,7 +15,7 @@ use kube::core::Request;
 use kube::{Api, Client, Config, CustomResourceExt as _};
 use serde_json::{Value, json};
 use thiserror::Error;
-use zerobridge_blocks::{IPBlock, IPPool, IPPoolSpec};
+use zerobridge_blocks::{IPBlock, IPClaim, IPPool, IPPoolSpec};
 use zerobridge_lab::{Cache, CacheError, PrepareError, Progress, control_plane};
 
 /// What those of the token file know who may do anything.
@@ -238,7 +238,7 @@ impl ControlPlane {
     async fn define(&self) -> Result<(), ControlPlaneError> {
         let client = self.client().await?;
         let definitions = Api::<CustomResourceDefinition>::all(client.clone());
-        for definition in [IPPool::crd(), IPBlock::crd()] {
+        for definition in [IPPool::crd(), IPBlock::crd(), IPClaim::crd()] {
             definitions.create(&PostParams::default(), &definition).await.map_err(refused)?;
         }
         for document in serde_saphyr::from_multiple::<Value>(RBAC).map_err(faulty)? {
@@ -259,9 +259,12 @@ impl ControlPlane {
             }
         }
         let started = Instant::now();
-        let (pools, blocks) = (Api::<IPPool>::all(client.clone()), Api::<IPBlock>::all(client));
-        let one = ListParams::default().limit(1);
-        while pools.list(&one).await.is_err() || blocks.list(&one).await.is_err() {
+        let (pools, blocks) = (Api::<IPPool>::all(client.clone()), Api::<IPBlock>::all(client.clone()));
+        let (claims, one) = (Api::<IPClaim>::all(client), ListParams::default().limit(1));
+        while pools.list(&one).await.is_err()
+            || blocks.list(&one).await.is_err()
+            || claims.list(&one).await.is_err()
+        {
             if started.elapsed() > PATIENCE {
                 return Err(ControlPlaneError::Silent { log: self.log("kube-apiserver") });
             }

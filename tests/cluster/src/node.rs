@@ -8,7 +8,7 @@ use serde_json::json;
 use thiserror::Error;
 use zerobridge_device_plugin::IpBlocks;
 use zerobridge_ipam::{IpamError, LeaseRequest, PoolConfig, lease, release};
-use zerobridge_ledger::{Ledger, LedgerError, Owner};
+use zerobridge_ledger::{Ledger, LedgerError, Owner, Pod};
 
 const NETWORK: &str = "pods";
 
@@ -71,12 +71,25 @@ impl Node {
     /// # Errors
     /// [`NodeError`].
     pub fn add(&self, container: &str) -> Result<IpAddr, NodeError> {
+        self.add_for(container, None)
+    }
+
+    /// The same, for the pod of this name in the namespace `default`.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn add_pod(&self, container: &str, pod: &str) -> Result<IpAddr, NodeError> {
+        let (namespace, name) = ("default".to_owned(), pod.to_owned());
+        self.add_for(container, Some(Pod { namespace, name, uid: None }))
+    }
+
+    fn add_for(&self, container: &str, pod: Option<Pod>) -> Result<IpAddr, NodeError> {
         let state_dir = self.folder.join("state");
         let config = json!({"mode": "cluster", "pool": self.pool, "stateDir": state_dir});
         let pool = PoolConfig::parse(&config, None)?;
         let request = LeaseRequest {
             owner: owner(container),
-            pod: None,
+            pod,
             device: None,
             mac: None,
             vlan: None,

@@ -2,11 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test program, of which clippy takes the helpers for none")]
 #![expect(clippy::panic, reason = "a test that has waited in vain")]
 
+mod agent;
+
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::IpAddr;
-use std::path::Path;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use kube::Api;
@@ -15,41 +14,7 @@ use serde_json::json;
 use zerobridge_blocks::{IPPool, IPPoolSpec};
 use zerobridge_cluster::{ControlPlane, Node};
 
-const LIMIT: Duration = Duration::from_secs(40);
-
-/// An agent process; killed with SIGKILL when it is dropped.
-struct Agent(Child);
-
-impl Agent {
-    fn start(plane: &ControlPlane, folder: &Path, node: &Node, pool: &str) -> Self {
-        let log = folder.join(format!("{}.log", node.name()));
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_block-agent"));
-        command.arg(plane.daemon_kubeconfig().unwrap()).arg(folder).arg(node.name()).arg(pool).stderr(log);
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-async fn wait_for(folder: &Path, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
-    while !holds().await {
-        if started.elapsed() > LIMIT {
-            let logs = ["n1", "n2", "n3"].map(|node| {
-                let log = std::fs::read_to_string(folder.join(format!("{node}.log"))).unwrap_or_default();
-                format!("--- {node}\n{log}")
-            });
-            panic!("in vain waited for: {what}\n{}", logs.join("\n"));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
+use agent::{Agent, wait_for};
 
 fn spec(subnet: &str) -> IPPoolSpec {
     IPPoolSpec {

@@ -38,7 +38,7 @@ pub(crate) enum AdoptError {
 /// What is to be done about one address.
 #[derive(Debug, PartialEq, Eq)]
 enum Judgement {
-    /// It is to be leased; first taken out of the ledger if it rests there.
+    /// It is to be leased, whether it rests in the ledger or is set aside there.
     Lease(Lease),
     /// Its owner has it already.
     Known,
@@ -88,9 +88,9 @@ pub(crate) fn run(arguments: &AdoptArguments, out: &mut impl Write) -> Result<Fi
     }
     let write = || -> Result<(), LedgerError> {
         for lease in &adopted {
-            // It rests after its last owner here, and host-local has given it away since.
-            transaction.free_address(network, lease.address)?;
-            transaction.insert_lease(lease)?;
+            // That it rests here, or was seen with a foreign host, says less than host-local, which has given it away
+            // since: the foreign host may be that very container.
+            transaction.insert_lease_in_use(lease)?;
         }
         for (slot, address) in &found.last {
             if transaction.cursor(network, *slot)?.is_none() {

@@ -3,3 +3,4 @@
 pub(crate) mod adopt;
 pub(crate) mod audit;
 mod host_local;
+pub(crate) mod list;

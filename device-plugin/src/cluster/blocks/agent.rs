@@ -18,6 +18,7 @@ use zerobridge_proto::chain;
 
 use super::IpBlocks;
 use super::book::{Book, kept};
+use super::claims::{ClaimAgent, Outline, Wanted};
 use super::follow::{News, follow};
 use super::identity::Identity;
 use super::report::{Reporter, SCARCE};
@@ -59,6 +60,10 @@ pub(super) struct PoolAgent {
     /// Objects of this node that were heard of before the pool was.
     listed: Option<Vec<IPBlock>>,
     desk: Option<Desk>,
+    /// What the agent of this pool's claims hears, and that agent until it begins.
+    outline: watch::Sender<Option<Outline>>,
+    claims: Option<(ClaimAgent, watch::Receiver<Wanted>)>,
+    wanted: Wanted,
     starved: bool,
     beat_due: Duration,
     ledger_replaced: bool,
@@ -80,6 +85,8 @@ impl PoolAgent {
         events: &EventSink,
     ) -> Self {
         let reporter = Reporter::new(Arc::clone(server), settings.node.clone());
+        let ((outline, heard), (told, wanted)) = (watch::channel(None), watch::channel(None));
+        let claims = ClaimAgent::new(name, settings, identity, server, heard, told);
         Self {
             name: name.to_owned(),
             state_dir: settings.state_dir.clone(),
@@ -93,6 +100,9 @@ impl PoolAgent {
             problem: None,
             listed: None,
             desk: None,
+            outline,
+            claims: Some((claims, wanted)),
+            wanted: None,
             starved: false,
             // Not all nodes of a cluster that has just been started at the same moment.
             beat_due: BEAT / 2 + turn_of(&settings.node, "beat", BEAT / 2),
@@ -120,6 +130,8 @@ impl PoolAgent {
                 return Ended::Unwatched;
             }
         };
+        let Some((claims, mut wanted)) = self.claims.take() else { return Ended::Unwatched };
+        parts.spawn(claims.run());
         let mut wake = Some(Instant::now());
         loop {
             let due =
@@ -128,13 +140,15 @@ impl PoolAgent {
             tokio::select! {
                 Some(news) = pools.recv() => self.hear_of_pool(news).await,
                 Some(news) = blocks.recv() => self.hear_of_block(news),
-                _ = changed(&mut changes) => {}
+                () = changed(&mut changes) => {}
+                () = changed(&mut wanted) => {}
                 () = sleep_until(due) => {}
             }
             // What has come meanwhile is heard before anything is decided.
             while let Ok(news) = blocks.try_recv() {
                 self.hear_of_block(news);
             }
+            self.wanted.clone_from(&wanted.borrow_and_update());
             wake = self.act().await;
             if self.ledger_replaced {
                 return Ended::LedgerReplaced;
@@ -152,6 +166,7 @@ impl PoolAgent {
             News::All(objects) => objects.into_iter().next(),
             News::Changed(object) => Some(object),
             News::Deleted(_) => None,
+            News::Undefined => return,
         };
         self.object.clone_from(&object);
         let Some(object) = object else {
@@ -252,6 +267,7 @@ impl PoolAgent {
                 News::All(objects) => *known = objects,
                 News::Changed(object) => known.push(object),
                 News::Deleted(object) => known.retain(|known| known.metadata.uid != object.metadata.uid),
+                News::Undefined => {}
             }
             return;
         };
@@ -272,13 +288,30 @@ impl PoolAgent {
                     desk.steward.deleted(index);
                 }
             }
+            News::Undefined => {}
         }
+    }
+
+    /// Tells the agent of this pool's claims what it is about.
+    fn tell_claims(&self) -> Option<()> {
+        let status = self.object.as_ref().and_then(|object| object.status.as_ref());
+        let is_clerk = status.is_some_and(|status| status.reporter == self.identity.holder.node);
+        let outline = Some(Outline { pool: self.desk.as_ref()?.steward.pool().clone(), is_clerk });
+        self.outline.send_if_modified(|known| {
+            let is_news = *known != outline;
+            *known = outline;
+            is_news
+        });
+        Some(())
     }
 
     /// Does what is to be done now. Returns when something may be to be done without a cause.
     async fn act(&mut self) -> Option<Instant> {
+        self.tell_claims()?;
         // Before the objects of this node are known, everything in the ledger would seem to lack one.
         self.listed.as_ref()?;
+        let wanted = self.wanted.clone()?;
+        self.desk.as_mut()?.steward.set_wanted(wanted);
         loop {
             let now = self.now();
             let request = match self.at_desk(move |desk| desk.steward.next(&mut desk.book, now)).await? {
@@ -363,7 +396,7 @@ impl PoolAgent {
     }
 }
 
-async fn changed(changes: &mut watch::Receiver<u64>) {
+async fn changed<T>(changes: &mut watch::Receiver<T>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

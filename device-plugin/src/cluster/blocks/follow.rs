@@ -14,7 +14,7 @@ use tokio_stream::StreamExt as _;
 use tracing::{debug, warn};
 use zerobridge_proto::chain;
 
-use crate::cluster::api::ApiServer;
+use crate::cluster::api::{ApiError, ApiServer};
 
 /// How long the API server may keep a watch open; it must be below 295 s, after which the client gives up reading.
 const WATCH_SECONDS: u32 = 240;
@@ -32,6 +32,8 @@ pub(super) enum News<K> {
     Changed(K),
     /// One was deleted.
     Deleted(K),
+    /// The API server has no such kind.
+    Undefined,
 }
 
 /// Tells `listener` of the objects that `fields` selects, until nobody listens.
@@ -57,6 +59,10 @@ where
             Err(error) if told => debug!(%kind, error = chain(&error), "still cannot list"),
             Err(error) => {
                 told = true;
+                if matches!(error, ApiError::NotFound { .. }) && listener.send(News::Undefined).await.is_err()
+                {
+                    return;
+                }
                 warn!(%kind, error = chain(&error), "cannot list; going on with what is in the ledger");
             }
         }

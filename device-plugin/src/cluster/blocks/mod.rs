@@ -2,10 +2,12 @@
 //! is all that the CNI and IPAM programs read.
 //!
 //! What to do is decided in `zerobridge-blocks`; here are the API server, the ledger and the clock. While the API server is
-//! away, addresses are leased from the blocks that the node has. Refuses to know of pods.
+//! away, addresses are leased from the blocks that the node has. Refuses to know of pods, but for those with addresses of
+//! their own (`claims`).
 
 mod agent;
 mod book;
+mod claims;
 mod follow;
 mod identity;
 mod report;

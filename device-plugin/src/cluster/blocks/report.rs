@@ -12,7 +12,9 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 use tracing::{debug, info, warn};
-use zerobridge_blocks::{FINALIZER, Forecast, IPBlock, IPPool, IPPoolStatus, Pool, Silence, turn_of};
+use zerobridge_blocks::{
+    FINALIZER, Forecast, IPBlock, IPPool, IPPoolStatus, Pool, RESERVED, Silence, turn_of,
+};
 use zerobridge_proto::chain;
 
 use super::requests::claim;
@@ -23,7 +25,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// How long a reporter is waited for before another takes its place, and how far apart the others try.
 const ABSENCE: (Duration, Duration) = (Duration::from_secs(150), Duration::from_secs(90));
 /// How long a node that is no longer in the cluster must also have been silent before its blocks are free.
-const REMOVED_AFTER: Duration = Duration::from_secs(3600);
+pub(super) const REMOVED_AFTER: Duration = Duration::from_secs(3600);
 /// A pool with fewer free blocks than one in this many is scarce.
 pub(super) const SCARCE: u32 = 20;
 
@@ -115,6 +117,7 @@ impl Reporter {
             (used + u64::from(status.used), resting + u64::from(status.resting))
         });
         let nodes: BTreeSet<&str> = blocks.iter().map(|block| block.spec.holder.node.as_str()).collect();
+        let nodes = nodes.into_iter().filter(|node| *node != RESERVED).count();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         // Blocks in which nothing can be given out are never claimed; few, at the ends, so they are not counted out.
         let free_blocks = pool.blocks().saturating_sub(count(blocks.len()));
@@ -124,7 +127,7 @@ impl Reporter {
             capacity: pool.capacity(),
             used,
             resting,
-            nodes: count(nodes.len()),
+            nodes: count(nodes),
             exhausted_in_seconds: self.forecast.exhausted_in(free_blocks).map(|time| time.as_secs()),
             problem: problem.map(str::to_owned),
             reporter: self.node.clone(),
@@ -167,7 +170,8 @@ impl Reporter {
         let versions: Vec<(String, String)> = blocks.iter().filter_map(named).collect();
         self.silence.heard(versions.iter().map(|(name, version)| (name.as_str(), version.as_str())), now);
         let mut by_node: BTreeMap<&str, Vec<&IPBlock>> = BTreeMap::new();
-        for block in blocks {
+        // What is reserved for pods is no node's, and its claims end by themselves.
+        for block in blocks.iter().filter(|block| block.spec.holder.node != RESERVED) {
             by_node.entry(&block.spec.holder.node).or_default().push(block);
         }
         for (node, blocks) in by_node {

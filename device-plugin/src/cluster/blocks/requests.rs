@@ -135,7 +135,8 @@ pub(super) fn claim(object: &IPBlock) -> Claim {
 
 fn object(pool: &Pool, me: &Holder, index: u32, metadata: ObjectMeta) -> IPBlock {
     let block = pool.block(index).map(|block| block.to_string()).unwrap_or_default();
-    let spec = IPBlockSpec { pool: pool.name().to_owned(), index, block, holder: me.clone() };
+    let (pool_name, holder) = (pool.name().to_owned(), me.clone());
+    let spec = IPBlockSpec { pool: pool_name, index, block, holder, ..IPBlockSpec::default() };
     let mut object = IPBlock::new(&pool.object_name(index), spec);
     object.metadata = ObjectMeta { name: object.metadata.name, ..metadata };
     object

@@ -1,6 +1,6 @@
 use std::fs::FileTimes;
 
-use zerobridge_ledger::Owner;
+use zerobridge_ledger::{Owner, SetAside};
 
 use super::*;
 
@@ -127,6 +127,25 @@ fn an_address_that_another_has_here_is_a_conflict_and_one_that_rests_is_none() {
         "{told}"
     );
     assert_eq!(world.ledger().audit().unwrap(), []);
+}
+
+#[test]
+fn an_address_that_was_set_aside_for_a_foreign_host_is_taken_over_too() {
+    let world = World::new();
+    let mut ledger = world.ledger();
+    let mut transaction = ledger.begin().unwrap();
+    let found = SetAside {
+        network: "blue".to_owned(),
+        address: "10.0.0.9".parse().unwrap(),
+        mac: "02:00:00:00:00:09".parse().unwrap(),
+        found_for: owner("c3"),
+        seen_at: UnixSeconds(1_000_400),
+    };
+    transaction.insert_set_aside(&found).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(world.adopt(true).0, Finding::Fine);
+    assert_eq!(ledger.lease_at("blue", found.address).unwrap().unwrap().owner, owner("c1"));
+    assert_eq!((ledger.set_aside().unwrap(), ledger.audit().unwrap()), (vec![], vec![]));
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn of_itself(discrepancy: Discrepancy) -> (Fault, Option<Mend>) {
     }
 }
 
-/// Cluster-wide pools: leases outside of this node's blocks, and blocks of which the API server knows something else.
+/// Cluster-wide pools: leases outside of this node's blocks and of its pods' own addresses, and blocks of which the API server knows something else.
 fn of_blocks(
     records: &Records,
     leases: &[Lease],
@@ -112,10 +112,12 @@ fn of_blocks(
         let spec: Value = serde_json::from_str(&record.spec).unwrap_or_default();
         let (Some(network), Ok(pool)) = (&record.network, Pool::parse(&record.name, &spec)) else { continue };
         let subnet = pool.addresses().subnet();
+        let claims = records.claims_of(&record.name)?;
         let is_outside = |lease: &&Lease| {
             lease.network == *network
                 && subnet.contains(&lease.address)
                 && !blocks.iter().any(|block| block.net.contains(&lease.address))
+                && !claims.iter().any(|pod| pod.address == Some(lease.address))
         };
         faults.extend(leases.iter().filter(is_outside).map(|lease| Fault::OutsideBlocks {
             network: network.clone(),

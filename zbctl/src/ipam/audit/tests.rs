@@ -2,7 +2,7 @@ use std::fs;
 
 use serde_json::json;
 use zerobridge_kernel::testing::TestNetns;
-use zerobridge_ledger::{Block, Lease};
+use zerobridge_ledger::{Block, ClaimedPod, Lease};
 
 use super::*;
 use crate::cli::SurveyArguments;
@@ -203,6 +203,15 @@ fn blocks_are_compared_with_their_objects_and_leases_with_blocks() {
     let told = told_with(json!([object(1, "10.77.0.16/28", "n2"), object(3, "10.77.0.48/28", "n1")]));
     assert!(told.contains("block 10.77.0.16/28 of pool gold is in the ledger, and no IPBlock"), "{told}");
     assert!(told.contains("block 10.77.0.48/28 of pool gold is this ledger's"), "{told}");
+
+    // One that is a pod's own lies in no block of the node.
+    let mut transaction = ledger.begin().unwrap();
+    let (pool, namespace, name) = ("gold".to_owned(), "team".to_owned(), "web-0".to_owned());
+    let address = Some("10.77.0.5".parse().unwrap());
+    transaction.enter_claim(&ClaimedPod { pool, namespace, name, claim: "u".to_owned(), address }).unwrap();
+    transaction.commit().unwrap();
+    let told = told_with(json!([object(1, "10.77.0.16/28", "n1")]));
+    assert!(told.contains("0 faults"), "{told}");
 }
 
 #[test]
