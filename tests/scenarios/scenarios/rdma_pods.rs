@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The daemon leaves a record alone for half a minute, in which a DEL may still come.
 const RECONCILED_WITHIN: Duration = Duration::from_secs(150);
 /// Pods that come one after the other; `ZEROBRIDGE_RDMA_PODS` is another number.
-const IN_A_ROW: usize = 4;
+const IN_A_ROW: usize = 2;
 const VARIABLE: &str = "ZEROBRIDGE_RDMA_PODS";
 
 /// All VFs of the cards but one, which is in the other VLAN; each with a software RDMA device.

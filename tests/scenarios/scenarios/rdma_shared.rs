@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use zerobridge_lab::{BLUE, Guest, HOST, Lab, Pod, PodRequest, RdmaMode, VerbsEnd};
+use zerobridge_lab::{Guest, HOST, Lab, RdmaMode};
 
 use crate::expect;
 use crate::group::{Group, Outcome};
@@ -12,33 +12,14 @@ pub(crate) const GROUP: Group = Group {
     name: "rdma_shared",
     vm: "rdma_shared",
     scenarios: &[
-        ("verbs_and_rdma_cm_work_between_two_namespaces", verbs_and_rdma_cm_work),
         ("rdma_does_not_cross_vlans", rdma_does_not_cross_vlans),
         ("a_device_is_in_every_namespace_and_cannot_be_moved", a_device_is_in_every_namespace),
-        (
-            "containers_use_the_devices_whose_nodes_they_have",
-            containers_use_the_devices_whose_nodes_they_have,
-        ),
     ],
 };
 
 fn ready(lab: &mut Lab) -> Result<&mut Guest, Box<dyn Error>> {
     lab.vm.guest.load_rdma(RdmaMode::Shared)?;
     Ok(&mut lab.vm.guest)
-}
-
-fn verbs_and_rdma_cm_work(lab: &mut Lab) -> Outcome {
-    let guest = ready(lab)?;
-    let before = guest.snapshot()?;
-    let first = RdmaStation::add(guest, "first", 0, 100, 1)?;
-    let second = RdmaStation::add(guest, "second", 1, 100, 2)?;
-    let verbs = guest.ping_pong(&first.end, &second.end, "10.9.0.1")?;
-    expect::that(verbs.code == 0, || format!("no verbs: {verbs:?}"))?;
-    let rdma_cm = guest.rping(&first.end, &second.end)?;
-    expect::that(rdma_cm.code == 0, || format!("no RDMA-CM: {rdma_cm:?}"))?;
-    first.remove(guest)?;
-    second.remove(guest)?;
-    expect::as_before(guest, &before)
 }
 
 /// The programs agree over a pair of virtual links, and each VF knows the other's address for good, so that only the VFs'
@@ -92,45 +73,4 @@ fn a_device_is_in_every_namespace(lab: &mut Lab) -> Outcome {
     guest.run(&["ip", "netns", "del", "empty"])?;
     first.remove(guest)?;
     expect::as_before(guest, &before)
-}
-
-fn containers_use_the_devices_whose_nodes_they_have(lab: &mut Lab) -> Outcome {
-    ready(lab)?;
-    let before = lab.pristine();
-    let (guest, node) = lab.node()?;
-    node.import_rdma_image(guest)?;
-    let requests = ["ada", "bob"].map(|name| PodRequest::with_one(name, BLUE));
-    let pods = node.run_pods(guest, &requests)?;
-    let mut ends = Vec::new();
-    let mut own = Vec::new();
-    for pod in &pods {
-        let device = device_of(pod);
-        guest.add_rxe(&pod.netns, &device, "eth0")?;
-        let uverbs = format!("/dev/infiniband/{}", guest.uverbs(&device)?);
-        let enter = node.unprivileged(&pod.netns, &[&uverbs]);
-        ends.push(VerbsEnd { enter, namespace: pod.netns.clone(), device, address: pod.ip.clone() });
-        own.push(uverbs);
-    }
-    let verbs = guest.ping_pong(&ends[0], &ends[1], &pods[0].ip)?;
-    expect::that(verbs.code == 0, || format!("no verbs without privileges: {verbs:?}"))?;
-
-    // Which network namespace the container is in makes no difference: the node is all that keeps bob's device from ada.
-    for (uverbs, opens) in [(&own[0], false), (&own[1], true)] {
-        let mut words = node.unprivileged(&pods[0].netns, &[uverbs]);
-        words.extend(["ibv_devinfo", "-d", &ends[1].device].map(str::to_owned));
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let output = guest.output(zerobridge_lab::program(&words), std::time::Duration::from_secs(60))?;
-        expect::that((output.code == 0) == opens, || {
-            format!("with {uverbs}, opening {}: {output:?}", ends[1].device)
-        })?;
-    }
-    node.delete_pods(guest, &pods)?;
-    for end in &ends {
-        guest.wait_rdma_gone(&end.device, &[HOST])?;
-    }
-    expect::as_before(guest, &before)
-}
-
-fn device_of(pod: &Pod) -> String {
-    format!("rxe-{}", pod.name)
 }

@@ -10,7 +10,6 @@ use crate::lab::Station;
 /// Given back by [`RdmaStation::remove`].
 pub(crate) struct RdmaStation {
     station: Station,
-    pub(crate) namespace: &'static str,
     pub(crate) device: String,
     /// What programs use.
     pub(crate) end: VerbsEnd,
@@ -30,7 +29,7 @@ impl RdmaStation {
         let device = format!("rxe{host}");
         guest.add_rxe(namespace, &device, &netdev(index))?;
         let end = VerbsEnd::in_namespace(namespace, &device, &format!("10.9.0.{host}"));
-        Ok(Self { station, namespace, device, end })
+        Ok(Self { station, device, end })
     }
 
     /// The kernel ends the device when the VF leaves it.
