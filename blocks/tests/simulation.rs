@@ -6,10 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test program, of which clippy takes the helpers for none")]
 #![expect(clippy::panic, reason = "how a violated promise is reported")]
 
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
+use random::Random;
 use serde_json::json;
 use zerobridge_blocks::{
     Answer, BlockLedger, Claim, Held, Holder, Next, Pool, Request, Silence, Steward, Timing,
@@ -26,28 +29,6 @@ const SILENCE: u64 = 400;
 
 fn at(tick: u64) -> Duration {
     Duration::from_millis(tick * 100)
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// True in `part` of a thousand cases.
-    fn chance(&mut self, part: u64) -> bool {
-        self.below(1000) < part
-    }
 }
 
 /// What is broken on purpose, to see that the simulation notices.

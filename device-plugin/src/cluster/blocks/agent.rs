@@ -23,7 +23,7 @@ use super::follow::{News, follow};
 use super::identity::Identity;
 use super::report::{Reporter, SCARCE};
 use super::requests::{claim, index_of, perform, tell_use};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, blocking_on};
 use crate::cluster::{ApiServer, Event, EventSink, Subject};
 use crate::folder_watch::watch_folder;
 use crate::operations::Metrics;
@@ -348,10 +348,7 @@ impl PoolAgent {
         &mut self,
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Option<T> {
-        let mut desk = self.desk.take()?;
-        let (outcome, desk) = blocking(move || (work(&mut desk), desk)).await;
-        self.desk = Some(desk);
-        Some(outcome)
+        blocking_on(&mut self.desk, work).await
     }
 
     /// Counts what there is, and says what is lacking.

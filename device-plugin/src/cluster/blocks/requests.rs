@@ -88,15 +88,21 @@ async fn attempt(
             let get = async |client| Api::<IPBlock>::all(client).get(&name).await;
             Ok(Answer::Object(claim(&server.ask("read a block", missing, get).await?)))
         }
-        Request::Survey => {
-            let parameters = ListParams::default().fields(&format!("spec.pool={}", pool.name())).match_any();
-            let list = async |client| Api::<IPBlock>::all(client).list_metadata(&parameters).await;
-            let all = server.ask("list blocks", missing, list).await?;
-            let names = all.items.into_iter().filter_map(|object| object.metadata.name);
-            let taken: BTreeSet<u32> = names.filter_map(|name| index_of(pool.name(), &name)).collect();
-            Ok(Answer::Taken(taken))
-        }
+        Request::Survey => Ok(Answer::Taken(taken(server, pool, missing).await?)),
     }
+}
+
+/// Which blocks of a pool have an object, by number. `missing` says what it means when there are none of the kind.
+pub(super) async fn taken(
+    server: &ApiServer,
+    pool: &Pool,
+    missing: impl Fn() -> String,
+) -> Result<BTreeSet<u32>, ApiError> {
+    let parameters = ListParams::default().fields(&format!("spec.pool={}", pool.name())).match_any();
+    let list = async |client| Api::<IPBlock>::all(client).list_metadata(&parameters).await;
+    let all = server.ask("list blocks", missing, list).await?;
+    let names = all.items.into_iter().filter_map(|object| object.metadata.name);
+    Ok(names.filter_map(|name| index_of(pool.name(), &name)).collect())
 }
 
 /// Tells what is in use of each block.

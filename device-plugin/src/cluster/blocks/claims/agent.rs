@@ -19,7 +19,7 @@ use super::proofs::Proofs;
 use super::report::tell;
 use super::requests::perform;
 use super::{Outline, Wanted};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, blocking_on};
 use crate::cluster::ApiServer;
 use crate::cluster::blocks::IpBlocks;
 use crate::cluster::blocks::follow::{News, follow};
@@ -199,10 +199,7 @@ impl ClaimAgent {
         &mut self,
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Option<T> {
-        let mut desk = self.desk.take()?;
-        let (outcome, desk) = blocking(move || (work(&mut desk), desk)).await;
-        self.desk = Some(desk);
-        Some(outcome)
+        blocking_on(&mut self.desk, work).await
     }
 
     /// Finds out which ledgers are dead that are in the way, if it is time. Returns whether one is.

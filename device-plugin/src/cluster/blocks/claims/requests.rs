@@ -1,6 +1,6 @@
 //! What the registrar asks of the API server, as requests of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube::Api;
@@ -12,7 +12,7 @@ use zerobridge_blocks::{
 };
 use zerobridge_proto::chain;
 
-use super::super::requests::index_of;
+use super::super::requests::{index_of, taken};
 use crate::cluster::api::{ApiError, ApiServer};
 
 /// Makes one request of the registrar, who read `claims` before. Whatever is not surely known is no reply.
@@ -104,14 +104,7 @@ async fn write(server: &ApiServer, pool: &Pool, claims: &[IPClaim], edit: &Edit)
             let written = patch_status(server, known, patch).await?;
             Ok(Reply::Claim(Box::new(written)))
         }
-        Edit::Survey => {
-            let parameters = ListParams::default().fields(&format!("spec.pool={}", pool.name())).match_any();
-            let list = async |client| Api::<IPBlock>::all(client).list_metadata(&parameters).await;
-            let all = server.ask("list blocks", missing, list).await?;
-            let names = all.items.into_iter().filter_map(|object| object.metadata.name);
-            let taken: BTreeSet<u32> = names.filter_map(|name| index_of(pool.name(), &name)).collect();
-            Ok(Reply::Taken(taken))
-        }
+        Edit::Survey => Ok(Reply::Taken(taken(server, pool, missing).await?)),
     }
 }
 
