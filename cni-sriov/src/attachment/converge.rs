@@ -99,8 +99,9 @@ impl VfAccess {
     pub fn restore(&mut self, original: &VfState) -> Result<(), AttachmentError> {
         let mut observed = self.look()?;
         // Only whoever sets a GUID takes an InfiniBand VF from its driver for a moment, and may die in it.
-        let was_bound_anew = original.admin.is_some_and(|admin| admin.guids.is_some());
-        if let (true, None, Some(driver)) = (was_bound_anew, &observed.driver, &original.driver) {
+        let has_guids = original.admin.is_some_and(|admin| admin.guids.is_some());
+        let may_be_bound_anew = has_guids && original.link.is_some();
+        if let (true, None, Some(driver)) = (may_be_bound_anew, &observed.driver, &original.driver) {
             self.bind(driver)?;
             observed = self.look()?;
         }
