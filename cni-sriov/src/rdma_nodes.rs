@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use zerobridge_kernel::DevFolder;
+use zerobridge_kernel::{DevFolder, RDMA_CM};
 use zerobridge_proto::PciAddress;
 use zerobridge_proto::cdi::{ContainerEdits, Device, DeviceNode, Spec, VERSION};
 
@@ -16,9 +16,6 @@ use crate::documents::{DocumentError, DocumentFolder};
 
 /// The kind of all devices here. A vendor must be nobody else's.
 const KIND: &str = "cdi.zerobridge.io/rdma";
-
-/// The RDMA connection manager, one for all RDMA devices of a network namespace; below `/dev`.
-const RDMA_CM: &str = "infiniband/rdma_cm";
 
 /// Whoever opens a node maps its memory for writing too, and makes none.
 const PERMISSIONS: &str = "rw";

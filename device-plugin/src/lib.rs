@@ -30,6 +30,7 @@ mod preference;
 mod protection;
 mod rdma;
 mod reconcile;
+mod release;
 mod resource;
 mod selector;
 

@@ -40,7 +40,7 @@ pub use rtnl::{
 pub use sysctl::enable_ipv6;
 pub use sysfs::{
     AuxDevice, CharacterDevices, DevFolder, FunctionRole, LinkType, Machine, MountSysfsError, MountedSysfs,
-    Netdev, PciFunction, RdmaDevice, RdmaNodes, RdmaPort, Scanner, Sysfs, SysfsError, VdpaDevice, VdpaNodes,
-    VfPosition, VfioGroup, VfioNodes, VlanTrunk, VlanTrunkError,
+    Netdev, PciFunction, RDMA_CM, RdmaDevice, RdmaNodes, RdmaPort, Scanner, Sysfs, SysfsError, VdpaDevice,
+    VdpaNodes, VfPosition, VfioGroup, VfioNodes, VlanTrunk, VlanTrunkError,
 };
 pub use uevent::{Uevent, UeventAction, UeventError, UeventNotice, UeventSocket};

@@ -14,9 +14,9 @@ use super::error::AttachmentError;
 use super::rdma_access::RdmaAccess;
 use super::state::{LinkState, Place, RdmaKind, VfState};
 
-/// How long the kernel may take to return a netdev from a namespace that died: it does so from a work queue, some 60 ms
-/// after the last process has left, later on a busy machine.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the kernel may take to return a netdev or an RDMA device from a namespace that died: it does so from a work queue,
+/// some 60 ms after the last process has left, later on a busy machine.
+pub(super) const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a netdev that is nowhere is looked for again.
 const RETURN_INTERVAL: Duration = Duration::from_millis(5);

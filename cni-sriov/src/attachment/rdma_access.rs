@@ -13,17 +13,13 @@ use zerobridge_kernel::{
 };
 use zerobridge_proto::PciAddress;
 
-use super::access::{SandboxAccess, VfAccess};
+use super::access::{RETURN_TIMEOUT, SandboxAccess, VfAccess};
 use super::error::AttachmentError;
 use super::rdma::soft_name;
 use super::state::{Place, RdmaKind, RdmaPlace, RdmaState};
 
 /// The kind of software device that is made; its module is loaded by the kernel when it is asked for.
 const SOFT_KIND: &str = "rxe";
-
-/// How long the kernel may take to return an RDMA device, or to make the netdev of one anew, after a namespace died or the
-/// device was moved.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often what is on its way is looked for again.
 const RETURN_INTERVAL: Duration = Duration::from_millis(10);
@@ -228,18 +224,11 @@ impl VfAccess {
 
     /// Waits until the device is there, as long as the kernel may take to return it.
     pub(super) fn await_rdma(&mut self) -> Result<(), AttachmentError> {
-        let deadline = Instant::now() + RETURN_TIMEOUT;
-        loop {
-            let Some((rdma, view)) = self.rdma_view() else { return Ok(()) };
+        self.until_returned(AttachmentError::RdmaLost { device: self.device }, |access| {
+            let Some((rdma, view)) = access.rdma_view() else { return Ok(true) };
             rdma.found = rdma.find(&view, None)?;
-            if rdma.found.is_some() {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(AttachmentError::RdmaLost { device: self.device });
-            }
-            thread::sleep(RETURN_INTERVAL);
-        }
+            Ok(rdma.found.is_some())
+        })
     }
 
     /// Waits until the first port of the RDMA device is active and, unless it is of InfiniBand, answers for each of
@@ -313,17 +302,27 @@ impl VfAccess {
 
     /// Waits for a netdev that is made anew on the host.
     pub(super) fn await_netdev(&mut self) -> Result<(), AttachmentError> {
+        self.until_returned(AttachmentError::LinkLost { device: self.device }, |access| {
+            let Some((place @ Place::Host, link)) = access.locate()? else { return Ok(false) };
+            access.link = Some((place, link.index));
+            Ok(true)
+        })
+    }
+
+    /// Looks for what the kernel is about to return until `is_there`, or until it has taken too long, which is `lost`.
+    fn until_returned(
+        &mut self,
+        lost: AttachmentError,
+        is_there: impl Fn(&mut Self) -> Result<bool, AttachmentError>,
+    ) -> Result<(), AttachmentError> {
         let deadline = Instant::now() + RETURN_TIMEOUT;
-        loop {
-            if let Some((place @ Place::Host, link)) = self.locate()? {
-                self.link = Some((place, link.index));
-                return Ok(());
-            }
+        while !is_there(self)? {
             if Instant::now() >= deadline {
-                return Err(AttachmentError::LinkLost { device: self.device });
+                return Err(lost);
             }
             thread::sleep(RETURN_INTERVAL);
         }
+        Ok(())
     }
 
     fn rdma_view(&mut self) -> Option<(&mut RdmaAccess, View<'_>)> {

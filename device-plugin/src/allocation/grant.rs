@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use zerobridge_cni_sriov::rdma_nodes_name;
-use zerobridge_kernel::{RdmaNodes, VfioGroup, VfioNodes};
+use zerobridge_kernel::{RDMA_CM, RdmaNodes, VfioGroup, VfioNodes};
 
 use super::delivery::Delivery;
 use super::error::AllocationError;
-use super::nodes::{IOMMUFD, Nodes, RDMA_CM, TUN, VFIO_CONTAINER, VHOST_NET, path};
+use super::nodes::{IOMMUFD, Nodes, TUN, VFIO_CONTAINER, VHOST_NET, path};
 use crate::cdi::NodeMethod;
 use crate::config::{PoolConfig, PoolRdma};
 use crate::device::{Device, Hardware};

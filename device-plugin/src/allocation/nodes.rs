@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use zerobridge_kernel::{CharacterDevices, DevFolder, RdmaNodes, Sysfs, SysfsError};
+use zerobridge_kernel::{CharacterDevices, DevFolder, RDMA_CM, RdmaNodes, Sysfs, SysfsError};
 
 use crate::device::Hardware;
 
@@ -14,9 +14,6 @@ pub(super) const VFIO_CONTAINER: &str = "vfio/vfio";
 
 /// Opened for an I/O address space to which VFIO devices are bound (`Documentation/userspace-api/iommufd.rst`).
 pub(super) const IOMMUFD: &str = "iommu";
-
-/// The RDMA connection manager, one for all RDMA devices of a network namespace.
-pub(super) const RDMA_CM: &str = "infiniband/rdma_cm";
 
 /// The vhost back end for network queues.
 pub(super) const VHOST_NET: &str = "vhost-net";

@@ -1,6 +1,7 @@
 //! Whether device nodes reach a container by CDI: a pure decision from what the node says about itself.
 
 use crate::config::CdiMode;
+use crate::release::first_two_numbers;
 
 /// The first Kubernetes in which a device plugin's `cdi_devices` are generally available (feature gate
 /// `DevicePluginCDIDevices`).
@@ -46,10 +47,9 @@ fn has_cdi(runtime: &str) -> bool {
     version(text).is_some_and(|version| version >= since)
 }
 
-/// Major and minor number. Distributions add much of their own behind those.
+/// Major and minor number.
 fn version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix('v').unwrap_or(text).split(['.', '-', '+']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    first_two_numbers(text.strip_prefix('v').unwrap_or(text))
 }
 
 #[cfg(test)]

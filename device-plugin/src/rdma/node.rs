@@ -8,6 +8,7 @@ use std::fmt;
 use zerobridge_proto::PciAddress;
 
 use super::memlock::MemoryLimit;
+use crate::release::first_two_numbers;
 
 /// RDMA on a node, as far as its pools have to do with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,11 +35,10 @@ pub struct RdmaNode {
 pub struct KernelRelease(pub u32, pub u32);
 
 impl KernelRelease {
-    /// Reads what `uname -r` shows. Distributions add much of their own behind the numbers.
+    /// Reads what `uname -r` shows.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.trim().split(['.', '-', '+']);
-        Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        first_two_numbers(text.trim()).map(|(major, minor)| Self(major, minor))
     }
 }
 

@@ -5,16 +5,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use zerobridge_kernel::{DevFolder, Machine, NetlinkError, RdmaNetnsMode, RdmaSocket, Sysfs};
+use zerobridge_kernel::{DevFolder, Machine, NetlinkError, RDMA_CM, RdmaNetnsMode, RdmaSocket, Sysfs};
 use zerobridge_proto::PciAddress;
 
 use super::away::{self, Seen};
 use super::memlock;
 use super::node::{KernelRelease, RdmaNode};
 use crate::observer::Roots;
-
-/// The device node of the connection manager, below `/dev`.
-const CONNECTION_MANAGER: &str = "infiniband/rdma_cm";
 
 /// Where sysfs has the device nodes of RDMA devices, once the module that makes them is there.
 const UVERBS: &str = "class/infiniband_verbs";
@@ -63,7 +60,7 @@ impl RdmaObserver {
         }
         let mut node = RdmaNode {
             uverbs: self.sysfs.join(UVERBS).exists(),
-            connection_manager: self.dev.exists(CONNECTION_MANAGER),
+            connection_manager: self.dev.exists(RDMA_CM),
             ..self.slow.clone()
         };
         if self.real && self.socket.is_none() {

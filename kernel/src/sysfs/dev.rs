@@ -4,6 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The RDMA connection manager, one for all RDMA devices of a network namespace; below `/dev`.
+pub const RDMA_CM: &str = "infiniband/rdma_cm";
+
 /// A folder of device nodes, usually `/dev`.
 #[derive(Clone, Debug)]
 pub struct DevFolder {

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use zerobridge_proto::PciAddress;
 
 pub use character::{CharacterDevices, RdmaNodes, VdpaNodes, VfioGroup, VfioNodes};
-pub use dev::DevFolder;
+pub use dev::{DevFolder, RDMA_CM};
 pub use error::SysfsError;
 pub use function::{FunctionRole, PciFunction, VfPosition};
 pub use machine::{AuxDevice, LinkType, Machine, Netdev, RdmaDevice, RdmaPort, VdpaDevice};

@@ -46,12 +46,7 @@ async fn attempt(
             Ok(Answer::Object(claim(&made)))
         }
         Request::Replace { index, uid, version } => {
-            let metadata = ObjectMeta {
-                uid: Some(uid.clone()),
-                resource_version: Some(version.clone()),
-                ..ObjectMeta::default()
-            };
-            let object = object(pool, me, *index, metadata);
+            let object = object(pool, me, *index, as_it_was(uid, version));
             let name = pool.object_name(*index);
             let replace = async |client| {
                 Api::<IPBlock>::all(client).replace(&name, &PostParams::default(), &object).await
@@ -75,12 +70,7 @@ async fn attempt(
             Ok(if is_new { Answer::Object(claim(&touched)) } else { Answer::None })
         }
         Request::Delete { index, uid, version } => {
-            let preconditions =
-                Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };
-            let parameters = DeleteParams::default().preconditions(preconditions);
-            let name = pool.object_name(*index);
-            let delete = async |client| Api::<IPBlock>::all(client).delete(&name, &parameters).await;
-            server.ask("return a block", missing, delete).await?;
+            return_block(server, pool, *index, (uid, version), missing).await?;
             Ok(Answer::Gone)
         }
         Request::Read { index } => {
@@ -89,6 +79,31 @@ async fn attempt(
             Ok(Answer::Object(claim(&server.ask("read a block", missing, get).await?)))
         }
         Request::Survey => Ok(Answer::Taken(taken(server, pool, missing).await?)),
+    }
+}
+
+/// Deletes the object of a block, if it still has this UID and version.
+pub(super) async fn return_block(
+    server: &ApiServer,
+    pool: &Pool,
+    index: u32,
+    (uid, version): (&str, &str),
+    missing: impl Fn() -> String,
+) -> Result<(), ApiError> {
+    let preconditions =
+        Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
+    let parameters = DeleteParams::default().preconditions(preconditions);
+    let name = pool.object_name(index);
+    let delete = async |client| Api::<IPBlock>::all(client).delete(&name, &parameters).await;
+    server.ask("return a block", missing, delete).await.map(drop)
+}
+
+/// By which a replacement is refused, unless the object still has this UID and version.
+pub(super) fn as_it_was(uid: &str, version: &str) -> ObjectMeta {
+    ObjectMeta {
+        uid: Some(uid.to_owned()),
+        resource_version: Some(version.to_owned()),
+        ..ObjectMeta::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tracing::{debug, warn};
 use zerobridge_blocks::{
@@ -12,7 +12,7 @@ use zerobridge_blocks::{
 };
 use zerobridge_proto::chain;
 
-use super::super::requests::{index_of, taken};
+use super::super::requests::{as_it_was, index_of, return_block, taken};
 use crate::cluster::api::{ApiError, ApiServer};
 
 /// Makes one request of the registrar, who read `claims` before. Whatever is not surely known is no reply.
@@ -76,24 +76,15 @@ async fn write(server: &ApiServer, pool: &Pool, claims: &[IPClaim], edit: &Edit)
             Ok(Reply::Object(reserved_block(&server.ask("reserve a block", missing, create).await?)))
         }
         Edit::Replace { index, uid, version, reservations } => {
-            let metadata = ObjectMeta {
-                uid: Some(uid.clone()),
-                resource_version: Some(version.clone()),
-                ..ObjectMeta::default()
-            };
-            let (name, object) = (pool.object_name(*index), object(pool, *index, reservations, metadata));
+            let object = object(pool, *index, reservations, as_it_was(uid, version));
+            let name = pool.object_name(*index);
             let replace = async |client| {
                 Api::<IPBlock>::all(client).replace(&name, &PostParams::default(), &object).await
             };
             Ok(Reply::Object(reserved_block(&server.ask("reserve an address", missing, replace).await?)))
         }
         Edit::Delete { index, uid, version } => {
-            let preconditions =
-                Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };
-            let parameters = DeleteParams::default().preconditions(preconditions);
-            let name = pool.object_name(*index);
-            let delete = async |client| Api::<IPBlock>::all(client).delete(&name, &parameters).await;
-            server.ask("return a block", missing, delete).await?;
+            return_block(server, pool, *index, (uid, version), missing).await?;
             Ok(Reply::Gone)
         }
         Edit::Choose { claim, version, pods } => {
