@@ -66,6 +66,9 @@ pub struct Cli {
     /// Serve /metrics, /healthz, /readyz and /devices here; off if not given
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub http: Option<SocketAddr>,
+    /// Serve the same at this socket file, which no other instance answers at: for probes (`zbctl probe`)
+    #[arg(long, value_name = "FILE")]
+    pub http_socket: Option<PathBuf>,
     /// Print the configuration of this node in Zerobridge's format, and end
     #[arg(long)]
     pub print_config: bool,
@@ -115,6 +118,7 @@ impl Cli {
             run_dir: self.run_dir,
             rescan: self.rescan,
             http: self.http,
+            http_socket: self.http_socket,
             pid,
             start,
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use zerobridge_device_plugin::Hardware;
 
 /// Shows what Zerobridge makes of a node.
@@ -28,6 +28,27 @@ pub(crate) enum Command {
     /// Works on the ledger's files
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Asks the daemon whether it is ready, or healthy: a container's probe
+    Probe(ProbeArguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProbeArguments {
+    /// What to ask
+    #[arg(value_name = "WHAT")]
+    pub(crate) kind: ProbeKind,
+    /// The daemon's --http-socket
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: PathBuf,
+}
+
+/// What the daemon is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProbeKind {
+    /// Whether the kubelet knows every pool.
+    Ready,
+    /// Whether it still looks at the machine.
+    Healthy,
 }
 
 #[derive(Clone, Debug, Subcommand)]

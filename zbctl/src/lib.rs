@@ -14,6 +14,7 @@ mod kubelet;
 mod ledger;
 mod node;
 mod owners;
+mod probe;
 mod table;
 
 use std::io::{self, Write};
@@ -49,6 +50,9 @@ enum Failure {
     /// The ledger could not be made anew.
     #[error(transparent)]
     Rebuild(#[from] ledger::rebuild::RebuildError),
+    /// The daemon could not be asked.
+    #[error(transparent)]
+    Probe(#[from] probe::ProbeError),
     /// There is no such device, or pool.
     #[error(transparent)]
     Unknown(#[from] explain::Unknown),
@@ -74,6 +78,7 @@ pub fn run(cli: &Cli, out: &mut impl Write, problems: &mut impl Write) -> ExitCo
         Command::Ipam(IpamCommand::Audit(arguments)) => ipam::audit::run(arguments, out),
         Command::Ipam(IpamCommand::Repair(arguments)) => ipam::audit::repair(arguments, out),
         Command::Ledger(LedgerCommand::Rebuild(arguments)) => ledger::rebuild::run(arguments, out),
+        Command::Probe(arguments) => probe::run(arguments, out),
     };
     match finding {
         Ok(Finding::Fine) => ExitCode::SUCCESS,

@@ -3,13 +3,14 @@
 //! Every part is a task that listens to `watch` channels and keeps one up to date. Refuses to do any of their work.
 
 mod configuration;
+mod doors;
 mod endpoints;
 mod rehearsal;
 mod report;
 mod upkeep;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,8 +19,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task;
-use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::info;
 use zerobridge_kernel::{BootIdError, DevFolder, Sysfs, boot_id, watch_devices};
 
 use crate::allocation::Allocator;
@@ -28,8 +28,9 @@ use crate::cluster::{ApiAccess, ApiServer, EventRecorder, EventSink, IpBlocks};
 use crate::kubelet::{KubeletDir, Registrations};
 use crate::lookout::{Audience, Lookout, Sources};
 use crate::observer::{ObserveError, Observer, Roots};
-use crate::operations::{Heartbeat, Metrics, Operations, serve};
+use crate::operations::{Heartbeat, Metrics};
 use configuration::{Configuration, Node};
+use doors::Doors;
 use endpoints::{Endpoints, Place};
 use report::Report;
 use upkeep::Upkeep;
@@ -37,9 +38,6 @@ use upkeep::Upkeep;
 pub use configuration::ConfigurationError;
 pub use endpoints::PresenceError;
 pub use rehearsal::{dry_run, node_config};
-
-/// How often an address that somebody else has is tried again.
-const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the daemon finds things, and who it is.
 #[derive(Clone, Debug)]
@@ -70,6 +68,8 @@ pub struct Settings {
     pub rescan: Duration,
     /// Where metrics and probes are answered; `None` for nowhere.
     pub http: Option<SocketAddr>,
+    /// The socket file at which the same is answered, by this instance only; `None` for none.
+    pub http_socket: Option<PathBuf>,
     /// Process ID, part of the names of sockets.
     pub pid: u32,
     /// When this process started, part of the names of sockets.
@@ -109,6 +109,15 @@ pub enum DaemonError {
         #[source]
         source: io::Error,
     },
+    /// Metrics and probes cannot be answered at the socket file.
+    #[error("cannot answer HTTP at {}; use another --http-socket, in a folder that exists", path.display())]
+    HttpSocket {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A pool cannot be present at the kubelet.
     #[error(transparent)]
     Presence(#[from] PresenceError),
@@ -120,7 +129,7 @@ pub enum DaemonError {
 ///
 /// [`DaemonError`]. A kubelet or an API server that is not there, or refuses, is none: that is waited for.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
-    let listener = settings.http.map(listen).transpose()?;
+    let doors = Doors::open(settings.http, settings.http_socket.as_deref())?;
     let metrics = Metrics::new();
     let server = Arc::new(ApiServer::new(settings.api.clone()));
     let node_name = settings.node_name.clone().unwrap_or_default();
@@ -191,10 +200,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     endpoints.follow(first)?;
     // After the pools are entered: a node is not ready because it has none yet.
     let report = Report::new(looks.clone(), upkeep.held(), real);
-    let http = settings.http.zip(listener).map(|(address, listener)| {
-        let operations = report.operations(metrics, registrations, heartbeat);
-        task::spawn(answer(address, listener, operations))
-    });
+    let answering = doors.answer(&report.operations(metrics, registrations, heartbeat));
 
     let outcome = {
         let mut parts = std::pin::pin!(async {
@@ -220,8 +226,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         }
         // The parts end here, and with the inventory every device stream.
     };
-    if let Some(http) = http {
-        http.abort();
+    for task in answering {
+        task.abort();
     }
     let left = endpoints.leave().await;
     recording.abort();
@@ -250,35 +256,4 @@ fn claim_blocks(
         boot_id: boot_id(&settings.roots.procfs).map_err(DaemonError::BootId)?,
     };
     Ok(Some(task::spawn(blocks.run(Arc::clone(server), metrics.clone(), events.clone()))))
-}
-
-/// `None` while somebody else listens at the address: during a rolling update that is the instance before.
-fn listen(address: SocketAddr) -> Result<Option<TcpListener>, DaemonError> {
-    match TcpListener::bind(address) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            warn!(%address, "another process answers there; waiting until it ends");
-            Ok(None)
-        }
-        Err(source) => Err(DaemonError::Http { address, source }),
-    }
-}
-
-/// Answers HTTP, as soon as the address is free.
-async fn answer(address: SocketAddr, mut listener: Option<TcpListener>, operations: Operations) {
-    let listener = loop {
-        match listener.take() {
-            Some(listener) => break listener,
-            None => {
-                sleep(LISTEN_PAUSE).await;
-                listener = TcpListener::bind(address).ok();
-            }
-        }
-    };
-    if let Ok(address) = listener.local_addr() {
-        info!(%address, "answering HTTP");
-    }
-    if let Err(error) = serve(listener, operations, std::future::pending()).await {
-        warn!(%address, %error, "HTTP is answered no more");
-    }
 }

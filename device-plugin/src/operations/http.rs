@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use tokio::task;
 
 use super::heartbeat::Heartbeat;
@@ -76,13 +76,14 @@ impl Operations {
 /// # Errors
 ///
 /// The listener cannot be used. One connection that fails is no error.
-pub(crate) async fn serve(
-    listener: TcpListener,
+pub(crate) async fn serve<L: Listener>(
+    listener: L,
     operations: Operations,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+) -> io::Result<()>
+where
+    L::Addr: std::fmt::Debug,
+{
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
@@ -150,8 +151,10 @@ mod tests {
     }
 
     fn server(begin: Instant) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let registrations = Registrations::default();
         let snapshot = || Snapshot {
             devices: vec![DeviceCount { pool: "a/b".to_owned(), healthy_free: 3, ..DeviceCount::default() }],

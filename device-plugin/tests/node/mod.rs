@@ -95,6 +95,7 @@ impl Node {
             run_dir: self.path("run"),
             rescan: Duration::from_millis(20),
             http: None,
+            http_socket: None,
             pid,
             start: SystemTime::now(),
         };
