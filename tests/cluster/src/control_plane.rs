@@ -20,11 +20,11 @@ use zerobridge_lab::{Cache, CacheError, PrepareError, Progress, control_plane};
 
 /// What those of the token file know who may do anything.
 const TOKEN: &str = "zerobridge-test";
-/// What the daemons know, whose user is the service account of `manifests/rbac.yaml`.
+/// What the daemons know, whose user is the service account of `manifests/base/rbac.yaml`.
 const DAEMON_TOKEN: &str = "zerobridge-daemon";
 const DAEMON: &str = "system:serviceaccount:kube-system:zerobridge";
 /// What that account may do.
-const RBAC: &str = include_str!("../../../manifests/rbac.yaml");
+const RBAC: &str = include_str!("../../../manifests/base/rbac.yaml");
 /// The API server takes some seconds with a processor of its own.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -56,8 +56,8 @@ pub enum ControlPlaneError {
     /// The API server refused something.
     #[error("the API server refused a request")]
     Refused(#[source] Box<kube::Error>),
-    /// `manifests/rbac.yaml` cannot be read.
-    #[error("manifests/rbac.yaml: {reason}")]
+    /// `manifests/base/rbac.yaml` cannot be read.
+    #[error("manifests/base/rbac.yaml: {reason}")]
     Rbac {
         /// Why.
         reason: String,
@@ -158,7 +158,7 @@ impl ControlPlane {
         self.kubeconfig_with("kubeconfig", TOKEN)
     }
 
-    /// As [`kubeconfig`](Self::kubeconfig), for one who may do what `manifests/rbac.yaml` says and nothing else.
+    /// As [`kubeconfig`](Self::kubeconfig), for one who may do what `manifests/base/rbac.yaml` says and nothing else.
     ///
     /// # Errors
     /// As [`kubeconfig`](Self::kubeconfig).

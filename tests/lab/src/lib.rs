@@ -32,7 +32,7 @@ pub use node::{
 };
 pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
-    Progress, RDMA_IMAGE, control_plane, prepare,
+    Progress, RDMA_IMAGE, control_plane, manifest_tools, prepare,
 };
 pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;

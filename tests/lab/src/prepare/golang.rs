@@ -1,6 +1,8 @@
 //! Programs from the Go module proxy: the kubelet, etcd and the API server, containerd and the CNI reference plugins, at
 //! pinned versions.
 
+use std::path::Path;
+
 use super::PrepareError;
 use super::cache::{Cache, CacheError, Entry, Key};
 use super::checkout;
@@ -39,6 +41,10 @@ const CNI_PLUGIN_PACKAGES: [&str; 4] = [
 /// The specification's own runtime library, as a command.
 pub(crate) const CNITOOL: &str = "1.3.1";
 const CNITOOL_PACKAGES: [&str; 1] = ["github.com/containernetworking/cni/cnitool"];
+
+/// The two tools that users apply `manifests/` with.
+const MANIFEST_TOOLS: [(&str, &str); 2] =
+    [("sigs.k8s.io/kustomize/kustomize/v5", "5.8.0"), ("helm.sh/helm/v3/cmd/helm", "3.19.2")];
 
 /// A folder with `kubelet`.
 pub(crate) fn kubernetes(cache: &Cache) -> Result<Entry, PrepareError> {
@@ -89,6 +95,16 @@ pub(crate) fn cnitool(cache: &Cache) -> Result<Entry, PrepareError> {
     install(cache, "cnitool", &CNITOOL_PACKAGES, CNITOOL, "")
 }
 
+/// A folder with `kustomize` and `helm`.
+pub(crate) fn manifest_tools(cache: &Cache) -> Result<Entry, PrepareError> {
+    let versioned = MANIFEST_TOOLS.map(|(package, version)| format!("{package}@v{version}"));
+    let key = key()?.with("packages", versioned.join(" "));
+    cache.entry("manifest-tools", &key, |folder| {
+        // One by one: go installs packages of one module at a time.
+        versioned.iter().try_for_each(|package| go_install(std::slice::from_ref(package), "", folder))
+    })
+}
+
 fn install(
     cache: &Cache,
     name: &str,
@@ -98,13 +114,15 @@ fn install(
 ) -> Result<Entry, PrepareError> {
     let versioned: Vec<String> = packages.iter().map(|package| format!("{package}@v{version}")).collect();
     let key = key()?.with("packages", versioned.join(" ")).with("tags", tags);
-    cache.entry(name, &key, |folder| {
-        go().args(["install", "-trimpath", "-ldflags", "-s -w", "-tags", tags])
-            .args(&versioned)
-            .env("GOBIN", folder)
-            .run()?;
-        Ok(())
-    })
+    cache.entry(name, &key, |folder| go_install(&versioned, tags, folder))
+}
+
+fn go_install(versioned: &[String], tags: &str, folder: &Path) -> Result<(), PrepareError> {
+    go().args(["install", "-trimpath", "-ldflags", "-s -w", "-tags", tags])
+        .args(versioned)
+        .env("GOBIN", folder)
+        .run()?;
+    Ok(())
 }
 
 fn key() -> Result<Key, PrepareError> {

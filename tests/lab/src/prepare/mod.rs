@@ -132,6 +132,16 @@ pub fn control_plane(cache: &Cache, progress: &Progress) -> Result<PathBuf, Prep
     Ok(progress.step(&name, || golang::control_plane(cache), made)?.path)
 }
 
+/// Builds the tools that users apply `manifests/` with, if they are not in the cache, and returns the folder of `kustomize`
+/// and `helm`.
+///
+/// # Errors
+/// The Go toolchain is missing, or the build fails.
+pub fn manifest_tools(cache: &Cache, progress: &Progress) -> Result<PathBuf, PrepareError> {
+    let made = |entry: &cache::Entry| if entry.made { "made" } else { "cached" }.to_owned();
+    Ok(progress.step("kustomize and helm", || golang::manifest_tools(cache), made)?.path)
+}
+
 /// The folder of the workspace that this crate is part of.
 pub(crate) fn checkout() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
