@@ -18,7 +18,7 @@ PROGRAMS := -p zerobridge-cni-sriov -p zerobridge-ipam -p zerobridge-device-plug
 
 .PHONY: help
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 .PHONY: demo
 demo: build ## boot a machine with SR-IOV and tell the whole story on screen
@@ -34,6 +34,14 @@ unit: ## unit and namespace tests of all crates
 .PHONY: cluster
 cluster: ## address blocks against a real etcd and API server, which are built once
 	cargo test -p zerobridge-cluster
+
+.PHONY: cluster-lab
+cluster-lab: ## a cluster of two SR-IOV nodes with Multus, until Ctrl-C; other kinds: ARGS='--nodes 1 --image ARCHIVE'
+	@cargo run --quiet -p zerobridge-cluster --bin cluster-lab -- $(or $(ARGS),--multus)
+
+.PHONY: cluster-lab-test
+cluster-lab-test: ## scenarios in such a cluster, one test each; no part of `test`, because it takes several minutes
+	cargo test -p zerobridge-cluster --test scenarios
 
 .PHONY: scenarios
 scenarios: build ## scenarios in the lab, one test each

@@ -1,10 +1,8 @@
 //! The processes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -16,8 +14,14 @@ use kube::{Api, Client, Config, CustomResourceExt as _};
 use serde_json::{Value, json};
 use thiserror::Error;
 use zerobridge_blocks::{IPBlock, IPClaim, IPPool, IPPoolSpec};
-use zerobridge_lab::{Cache, CacheError, PrepareError, Progress, control_plane};
+use zerobridge_lab::{
+    Cache, CacheError, HOST_ADDRESS, Place, PlaceError, PrepareError, Progress, control_plane,
+};
 
+use crate::process::{Process, ProcessError, end_of_log, free_port};
+
+/// What the names of the folders begin with.
+pub(crate) const PREFIX: &str = "zerobridge-cluster-";
 /// What those of the token file know who may do anything.
 const TOKEN: &str = "zerobridge-test";
 /// What the daemons know, whose user is the service account of `manifests/base/rbac.yaml`.
@@ -38,7 +42,13 @@ pub enum ControlPlaneError {
     /// The programs could not be built.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// A file or process.
+    /// There is no folder for its files.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A program does not run.
+    #[error("a program of the control plane")]
+    Process(#[from] ProcessError),
+    /// A file.
     #[error("cannot {action}")]
     Io {
         /// What was tried.
@@ -67,15 +77,26 @@ pub enum ControlPlaneError {
     Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
 }
 
+/// What an API server must know that serves nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct ForNodes {
+    /// Lines of the token file: token, user, number, groups.
+    pub(crate) tokens: String,
+    /// How it reaches the nodes: the path of an `EgressSelectorConfiguration`.
+    pub(crate) egress: PathBuf,
+}
+
 /// A running control plane; ends when it is dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
     programs: PathBuf,
-    folder: tempfile::TempDir,
-    etcd: Child,
+    // Fields drop in this order: whoever uses a thing before it.
+    api_server: Option<Process>,
+    _etcd: Process,
     etcd_port: u16,
-    api_server: Option<Child>,
     port: u16,
+    for_nodes: Option<ForNodes>,
+    folder: Place,
 }
 
 impl ControlPlane {
@@ -84,8 +105,25 @@ impl ControlPlane {
     /// # Errors
     /// [`ControlPlaneError`].
     pub async fn start() -> Result<Self, ControlPlaneError> {
+        let new = Self::start_in(Place::make(PREFIX)?, None).await?;
+        new.define().await?;
+        Ok(new)
+    }
+
+    /// Starts etcd and an API server that knows nothing of Zerobridge and serves nodes: they are authorized as nodes are,
+    /// pods get the tokens of their accounts, and its certificate holds for whatever name nodes and pods call it by.
+    ///
+    /// # Errors
+    /// [`ControlPlaneError`].
+    pub(crate) async fn start_for_nodes(
+        folder: Place,
+        for_nodes: ForNodes,
+    ) -> Result<Self, ControlPlaneError> {
+        Self::start_in(folder, Some(for_nodes)).await
+    }
+
+    async fn start_in(folder: Place, for_nodes: Option<ForNodes>) -> Result<Self, ControlPlaneError> {
         let programs = control_plane(&Cache::from_environment()?, &Progress::to(io::stderr()))?;
-        let folder = tempfile::tempdir().map_err(io_error("make a folder"))?;
         let (etcd_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
         let [client, peer] = [etcd_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
         let data = folder.path().join("etcd");
@@ -98,12 +136,12 @@ impl ControlPlane {
             ("--initial-cluster", format!("default={peer}")),
             ("--log-level", "warn".to_owned()),
         ];
-        let etcd = spawn(&programs.join("etcd"), folder.path(), &arguments, &["--unsafe-no-fsync"])?;
-        let tokens = format!("{TOKEN},test,test,system:masters\n{DAEMON_TOKEN},{DAEMON},daemon\n");
+        let etcd = Process::start(&programs.join("etcd"), folder.path(), &arguments, &["--unsafe-no-fsync"])?;
+        let mut tokens = format!("{TOKEN},test,test,system:masters\n{DAEMON_TOKEN},{DAEMON},daemon\n");
+        tokens.extend(for_nodes.iter().map(|nodes| nodes.tokens.as_str()));
         fs::write(folder.path().join("tokens"), tokens).map_err(io_error("write the token file"))?;
-        let mut new = Self { programs, folder, etcd, etcd_port, api_server: None, port };
+        let mut new = Self { programs, api_server: None, _etcd: etcd, etcd_port, port, for_nodes, folder };
         new.start_api_server().await?;
-        new.define().await?;
         Ok(new)
     }
 
@@ -112,25 +150,8 @@ impl ControlPlane {
     /// # Errors
     /// [`ControlPlaneError`].
     pub async fn start_api_server(&mut self) -> Result<(), ControlPlaneError> {
-        let certificates = self.folder.path().join("certificates");
-        // The pair that it makes for itself at the first start also signs the tokens that nobody here uses.
-        let key = certificates.join("apiserver.key").display().to_string();
-        let arguments = [
-            ("--etcd-servers", format!("http://127.0.0.1:{}", self.etcd_port)),
-            ("--bind-address", "127.0.0.1".to_owned()),
-            ("--secure-port", self.port.to_string()),
-            ("--cert-dir", certificates.display().to_string()),
-            ("--token-auth-file", self.folder.path().join("tokens").display().to_string()),
-            ("--authorization-mode", "RBAC".to_owned()),
-            ("--service-account-issuer", "https://zerobridge.test".to_owned()),
-            ("--service-account-key-file", key.clone()),
-            ("--service-account-signing-key-file", key),
-            ("--service-cluster-ip-range", "10.96.0.0/24".to_owned()),
-            ("--endpoint-reconciler-type", "none".to_owned()),
-            ("--disable-admission-plugins", "ServiceAccount".to_owned()),
-        ];
         let program = self.programs.join("kube-apiserver");
-        self.api_server = Some(spawn(&program, self.folder.path(), &arguments, &[])?);
+        self.api_server = Some(Process::start(&program, self.folder.path(), &self.arguments(), &[])?);
         let started = Instant::now();
         loop {
             if self.is_ready().await {
@@ -143,11 +164,66 @@ impl ControlPlane {
         }
     }
 
+    fn arguments(&self) -> Vec<(&'static str, String)> {
+        let key = self.signing_key().display().to_string();
+        let mut arguments = vec![
+            ("--etcd-servers", format!("http://127.0.0.1:{}", self.etcd_port)),
+            ("--bind-address", "127.0.0.1".to_owned()),
+            ("--secure-port", self.port.to_string()),
+            ("--cert-dir", self.certificates().display().to_string()),
+            ("--token-auth-file", self.folder.path().join("tokens").display().to_string()),
+            ("--service-account-issuer", "https://zerobridge.test".to_owned()),
+            ("--service-account-key-file", key.clone()),
+            ("--service-account-signing-key-file", key),
+            ("--service-cluster-ip-range", "10.96.0.0/24".to_owned()),
+        ];
+        match &self.for_nodes {
+            None => arguments.extend([
+                ("--authorization-mode", "RBAC".to_owned()),
+                ("--endpoint-reconciler-type", "none".to_owned()),
+                ("--disable-admission-plugins", "ServiceAccount".to_owned()),
+            ]),
+            Some(nodes) => arguments.extend([
+                ("--authorization-mode", "Node,RBAC".to_owned()),
+                ("--enable-admission-plugins", "NodeRestriction".to_owned()),
+                ("--allow-privileged", "true".to_owned()),
+                // Beside that of the Service and that of --bind-address this is a name in the certificate that it makes
+                // for itself, and it is where the Service leads.
+                ("--advertise-address", HOST_ADDRESS.to_string()),
+                ("--kubelet-preferred-address-types", "InternalIP".to_owned()),
+                ("--egress-selector-config-file", nodes.egress.display().to_string()),
+            ]),
+        }
+        arguments
+    }
+
     /// Ends the API server; etcd stays.
     pub fn stop_api_server(&mut self) {
-        if let Some(mut process) = self.api_server.take() {
-            end(&mut process);
-        }
+        self.api_server.take();
+    }
+
+    /// The folder of everything that it writes.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its port on the host's loopback.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn certificates(&self) -> PathBuf {
+        self.folder.path().join("certificates")
+    }
+
+    /// The certificate that it has made for itself, and that of the authority that it has made for that.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.certificates().join("apiserver.crt")
+    }
+
+    /// The key with which tokens of service accounts are signed: that of its certificate, which it makes at the first start.
+    pub(crate) fn signing_key(&self) -> PathBuf {
+        self.certificates().join("apiserver.key")
     }
 
     /// How a client reaches it, as a file.
@@ -166,13 +242,13 @@ impl ControlPlane {
         self.kubeconfig_with("daemon-kubeconfig", DAEMON_TOKEN)
     }
 
-    fn kubeconfig_with(&self, name: &str, token: &str) -> Result<PathBuf, ControlPlaneError> {
+    /// As [`kubeconfig`](Self::kubeconfig), for whoever has this token.
+    pub(crate) fn kubeconfig_with(&self, name: &str, token: &str) -> Result<PathBuf, ControlPlaneError> {
         let path = self.folder.path().join(name);
-        let authority = self.folder.path().join("certificates/apiserver.crt");
         let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": authority,
+                "server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": self.authority(),
             }}],
             "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
@@ -280,48 +356,12 @@ impl ControlPlane {
     }
 
     fn log(&self, program: &str) -> String {
-        let text = fs::read_to_string(self.folder.path().join(format!("{program}.log"))).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        self.stop_api_server();
-        end(&mut self.etcd);
+        end_of_log(self.folder.path(), program)
     }
 }
 
 fn faulty(reason: impl ToString) -> ControlPlaneError {
     ControlPlaneError::Rbac { reason: reason.to_string() }
-}
-
-fn end(process: &mut Child) {
-    // One that has ended by itself has ended.
-    let _ = process.kill();
-    let _ = process.wait();
-}
-
-fn spawn(
-    program: &Path,
-    folder: &Path,
-    arguments: &[(&str, String)],
-    flags: &[&str],
-) -> Result<Child, ControlPlaneError> {
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let log = File::options().create(true).append(true).open(folder.join(format!("{name}.log")));
-    let log = log.map_err(io_error("open a log"))?;
-    let mut command = Command::new(program);
-    command.args(flags).args(arguments.iter().map(|(key, value)| format!("{key}={value}")));
-    let output = log.try_clone().map_err(io_error("open a log"))?;
-    command.stdin(Stdio::null()).stdout(output).stderr(log).spawn().map_err(io_error("start a program"))
-}
-
-/// A port that was free just now; programs that cannot choose one by themselves leave no better way.
-fn free_port() -> Result<u16, ControlPlaneError> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(io_error("find a port"))?;
-    listener.local_addr().map(|address| address.port()).map_err(io_error("find a port"))
 }
 
 fn io_error(action: &'static str) -> impl FnOnce(io::Error) -> ControlPlaneError {

@@ -19,8 +19,8 @@ pub use attachments::{AttachmentFiguresError, attachment_figures};
 pub use figures::{FiguresError, figures};
 pub use lab::{CARDS, Lab, LabError, VFS_PER_CARD};
 pub use machine::{
-    Count, CrashPlan, CrashPoint, CrashReport, CrashRun, Guest, GuestError, Hardware, Output, Program, State,
-    Vm, VmError, program,
+    Count, CrashPlan, CrashPoint, CrashReport, CrashRun, Forward, Guest, GuestError, HOST_ADDRESS, Hardware,
+    MANAGEMENT_PREFIX, Member, Output, Place, PlaceError, Program, State, Vm, VmError, Wire, program,
 };
 pub use network::{
     CniCall, CniError, HOST, Link, LinkInfo, PLUGIN_FOLDER, Rate, RdmaMode, RdmaPort, Snapshot, VerbsEnd,
@@ -28,11 +28,11 @@ pub use network::{
 };
 pub use node::{
     Address, BLUE, CNI_CONFIG, Change, Followed, GREEN, LinkAddresses, METRICS, Metrics, Node, Pod,
-    PodRequest, Usage, Waited, Watch, Watched, cni_config, device_config,
+    PodRequest, Usage, Waited, Watch, Watched, cni_config, device_config, import_image, launch_runtime,
 };
 pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
-    Progress, RDMA_IMAGE, control_plane, manifest_tools, prepare,
+    Progress, RDMA_IMAGE, cluster_programs, control_plane, manifest_tools, multus, prepare,
 };
 pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;

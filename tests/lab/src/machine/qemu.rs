@@ -1,5 +1,6 @@
 //! QEMU's command line for a VM with SR-IOV network cards. Decides only; starting it is the VM's business.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use zerobridge_lab_guest::PORT_NAME;
@@ -18,11 +19,69 @@ pub struct Hardware {
     pub more_memory: u32,
     /// Processors.
     pub processors: u8,
+    /// What it has as one of several; a VM by itself has nothing of it.
+    pub member: Option<Member>,
 }
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { cards: 2, boot_memory: 2560, more_memory: 1024, processors: 2 }
+        Self { cards: 2, boot_memory: 2560, more_memory: 1024, processors: 2, member: None }
+    }
+}
+
+/// One of several VMs: what tells it from the others, and what joins them. Nothing of it changes when the VM is switched
+/// off and on again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number from 1; in the MACs of its cards (`02:00:00:NUMBER:CARD:00`), in its UUID and in [`Member::address`].
+    pub number: u8,
+    /// The other end of its wire.
+    pub wire: Wire,
+    /// Ports of the host's loopback that lead to ports of the guest's [`Member::address`].
+    pub forwards: Vec<Forward>,
+    /// A raw image that the guest has as `/dev/vda`.
+    pub disk: PathBuf,
+}
+
+/// The two ends of the wire that joins the cards of two VMs, as UDP ports of the host's loopback. Without a connection there
+/// is none to be made again: a VM that comes back is on the wire, and one that is away gets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// Where this VM receives.
+    pub here: u16,
+    /// Where the other one does.
+    pub there: u16,
+}
+
+/// A TCP port of the host's loopback, and where it leads in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// On the host.
+    pub host: u16,
+    /// In the guest.
+    pub guest: u16,
+}
+
+/// What a [`Member`] calls the host's loopback, as QEMU's user network has it.
+pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// Of the network of [`HOST_ADDRESS`], in bits.
+pub const MANAGEMENT_PREFIX: u8 = 24;
+
+impl Member {
+    /// Its address on the management network, which each VM has for itself: the host tells them apart by the forwards.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 2, self.number.saturating_add(10))
+    }
+
+    /// The MAC of its interface on the management network.
+    #[must_use]
+    pub fn management_mac(&self) -> String {
+        format!("02:00:00:{:02x}:ff:00", self.number)
+    }
+
+    fn uuid(&self) -> String {
+        format!("7a65726f-6272-4964-8765-0000000000{:02x}", self.number)
     }
 }
 
@@ -110,12 +169,46 @@ pub(crate) fn arguments(prepared: &Prepared, hardware: &Hardware, files: &Files,
     add(&["-fsdev", &format!("local,id=out,path={},security_model=none", path(&files.out()))]);
     add(&["-device", "virtio-9p-pci,fsdev=out,mount_tag=out"]);
 
+    let number = hardware.member.as_ref().map_or(0, |member| member.number);
     for card in 1..=hardware.cards {
         add(&["-device", &format!("pcie-root-port,id=port{card},chassis={card},slot={card}")]);
         add(&["-netdev", &format!("hubport,id=wire{card},hubid=0")]);
-        add(&["-device", &format!("igb,bus=port{card},netdev=wire{card},mac=02:00:00:00:{card:02x}:00")]);
+        add(&[
+            "-device",
+            &format!("igb,bus=port{card},netdev=wire{card},mac=02:00:00:{number:02x}:{card:02x}:00"),
+        ]);
+    }
+    if let Some(member) = &hardware.member {
+        arguments.extend(member_arguments(member));
     }
     arguments
+}
+
+fn member_arguments(member: &Member) -> Vec<String> {
+    let Wire { here, there } = member.wire;
+    let ends = format!(
+        "local.type=inet,local.host=127.0.0.1,local.port={here},remote.type=inet,remote.host=127.0.0.1,remote.port={there}"
+    );
+    let forwards = member
+        .forwards
+        .iter()
+        .map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-{}:{guest}", member.address()));
+    let network = format!("net={HOST_ADDRESS}/{MANAGEMENT_PREFIX},host={HOST_ADDRESS}");
+    let disk = member.disk.display();
+    // Unsafe only for a host that loses power: what the guest has written lives on in the host's memory.
+    let drive = format!("file={disk},if=none,id=disk,format=raw,cache=unsafe,discard=unmap");
+    [
+        ("-uuid", member.uuid()),
+        ("-netdev", format!("dgram,id=far,{ends}")),
+        ("-netdev", "hubport,id=wire0,hubid=0,netdev=far".to_owned()),
+        ("-netdev", format!("user,id=management,{network}{}", forwards.collect::<String>())),
+        ("-device", format!("virtio-net-pci,netdev=management,mac={}", member.management_mac())),
+        ("-drive", drive),
+        ("-device", "virtio-blk-pci,drive=disk".to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
 }
 
 #[cfg(test)]
@@ -169,6 +262,40 @@ mod tests {
         let shares = value_of(&arguments, "-fsdev");
         assert!(shares[0].contains("path=/,") && shares[0].contains("readonly=on"));
         assert!(shares[1].contains("path=/run/vm/out,"));
+    }
+
+    #[test]
+    fn the_two_of_a_wire_are_joined_and_share_no_address() {
+        let files = Files { folder: "/run/vm".into() };
+        let member = |number, here, there| {
+            let forwards = vec![Forward { host: 4000 + u16::from(number), guest: 10250 }];
+            Member { number, wire: Wire { here, there }, forwards, disk: format!("/d{number}").into() }
+        };
+        let [one, two] = [member(1, 7001, 7002), member(2, 7002, 7001)].map(|member| {
+            let hardware = Hardware { member: Some(member), ..Hardware::default() };
+            arguments(&prepared(), &hardware, &files, false)
+        });
+        let far = |list: &[String]| {
+            value_of(list, "-netdev").into_iter().find(|one| one.contains("dgram")).unwrap().to_owned()
+        };
+        assert!(far(&one).contains("local.port=7001") && far(&one).contains("remote.port=7002"));
+        assert!(far(&two).contains("local.port=7002") && far(&two).contains("remote.port=7001"));
+        assert!(value_of(&one, "-netdev").contains(&"hubport,id=wire0,hubid=0,netdev=far"));
+        let own = |list: &[String]| -> Vec<String> {
+            let marked =
+                |word: &&str| word.contains("mac=") || word.contains("hostfwd") || word.contains("file=");
+            let words =
+                ["-device", "-netdev", "-drive", "-uuid"].into_iter().flat_map(|flag| value_of(list, flag));
+            words.filter(marked).map(str::to_owned).collect()
+        };
+        assert_eq!(own(&one).len(), 5, "two cards, the management interface, its forward, the disk");
+        assert!(own(&one).iter().all(|word| !own(&two).contains(word)));
+        assert_ne!(value_of(&one, "-uuid"), value_of(&two, "-uuid"));
+        assert!(
+            value_of(&one, "-netdev")
+                .iter()
+                .any(|word| word.ends_with("hostfwd=tcp:127.0.0.1:4001-10.0.2.11:10250"))
+        );
     }
 
     #[test]

@@ -2,29 +2,31 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use thiserror::Error;
 
 use super::guest::{Guest, GuestError};
+use super::place::{Place, PlaceError};
 use super::qemu::{Files, Hardware, arguments, kvm_is_usable};
 use crate::prepare::{Prepared, tail};
 
 /// How long a boot may take: it takes seconds, but the machine may be emulated and loaded.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// What the names of the VMs' folders begin with.
-const PREFIX: &str = "zerobridge-lab-";
+const PREFIX: &str = "zerobridge-vm-";
 const SOCKET_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why there is no running VM.
 #[derive(Debug, Error)]
 pub enum VmError {
+    /// There is no folder for its files.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A file or folder of the VM could not be made.
     #[error("{action} {path}")]
     File {
@@ -61,7 +63,7 @@ pub struct Vm {
     files: Files,
     // Fields drop in this order: QEMU first, then the folder with its files.
     _keeper: Keeper,
-    _folder: TempDir,
+    _place: Place,
 }
 
 impl Vm {
@@ -70,13 +72,8 @@ impl Vm {
     /// # Errors
     /// With the end of the console or of QEMU's output when it does not come up.
     pub fn boot(prepared: &Prepared, hardware: &Hardware) -> Result<Self, VmError> {
-        let place = std::env::temp_dir();
-        remove_remains(&place);
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(&place)
-            .map_err(|source| VmError::File { action: "make a folder in", path: place, source })?;
-        let files = Files { folder: folder.path().to_owned() };
+        let place = Place::make(PREFIX)?;
+        let files = Files { folder: place.path().to_owned() };
         let file = |action, path: &Path| {
             let path = path.to_owned();
             move |source| VmError::File { action, path, source }
@@ -90,7 +87,7 @@ impl Vm {
         guest
             .greet(BOOT_LIMIT)
             .map_err(|source| VmError::Boot { console: end_of(&files.console()), source })?;
-        Ok(Self { guest, files, _keeper: keeper, _folder: folder })
+        Ok(Self { guest, files, _keeper: keeper, _place: place })
     }
 
     /// The folder on the host that the guest sees as `/out`.
@@ -108,23 +105,6 @@ impl Vm {
 
 fn end_of(path: &Path) -> String {
     tail(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()))
-}
-
-/// Removes the folders of VMs whose holder was killed and could not: those with a socket that nobody listens on. One
-/// without a socket may belong to a VM that is just starting.
-fn remove_remains(place: &Path) {
-    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-        let files = Files { folder: entry.path() };
-        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        let refused = || {
-            UnixStream::connect(files.socket())
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        };
-        if ours && refused() {
-            // What cannot be removed is in nobody's way.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// Connects as soon as QEMU listens.
@@ -202,31 +182,4 @@ fn keep(arguments: &[String], log: File, report: &Sender<io::Result<()>>, stoppe
     }
     let _ = qemu.kill();
     let _ = qemu.wait();
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    #[test]
-    fn only_the_remains_of_dead_vms_are_removed() {
-        let place = tempfile::tempdir().unwrap();
-        let folder = |name: &str| {
-            let path = place.path().join(name);
-            fs::create_dir(&path).unwrap();
-            path
-        };
-        let dead = folder("zerobridge-lab-dead");
-        drop(UnixListener::bind(dead.join("agent.sock")).unwrap());
-        let alive = folder("zerobridge-lab-alive");
-        let _listener = UnixListener::bind(alive.join("agent.sock")).unwrap();
-        let starting = folder("zerobridge-lab-starting");
-        let foreign = folder("other");
-        drop(UnixListener::bind(foreign.join("agent.sock")).unwrap());
-        remove_remains(place.path());
-        assert!(!dead.exists());
-        assert!(alive.exists() && starting.exists() && foreign.exists());
-    }
 }

@@ -9,15 +9,16 @@ use crate::machine::{Guest, GuestError};
 /// Makes VFs the way a careful node does: unbound first, so that the even-numbered ones get an address from the PF
 /// before their driver looks for one; the odd ones keep the random address that the driver chooses.
 const CREATE: &str = r#"
-pf=$1 count=$2 card=$3
+pf=$1 count=$2
 device=/sys/class/net/$pf/device
+own=$(cat "/sys/class/net/$pf/address")
 ip link set "$pf" up
 echo 0 > "$device/sriov_drivers_autoprobe"
 echo "$count" > "$device/sriov_numvfs"
 index=0
 while [ "$index" -lt "$count" ]; do
     if [ $((index % 2)) = 0 ]; then
-        ip link set "$pf" vf "$index" mac "02:00:00:00:0$card:1$index"
+        ip link set "$pf" vf "$index" mac "${own%:*}:1$index"
     fi
     index=$((index + 1))
 done
@@ -73,8 +74,8 @@ impl Guest {
     /// # Errors
     /// When the guest cannot, or the VM is lost.
     pub fn create_vfs(&mut self, card: u8, count: u8) -> Result<(), GuestError> {
-        let (pf, count, card) = (format!("enp{card}s0"), count.to_string(), card.to_string());
-        self.run(&["sh", "-ec", CREATE, "create", &pf, &count, &card])?;
+        let (pf, count) = (format!("enp{card}s0"), count.to_string());
+        self.run(&["sh", "-ec", CREATE, "create", &pf, &count])?;
         self.run(&["udevadm", "settle"])?;
         Ok(())
     }

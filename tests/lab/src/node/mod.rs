@@ -22,6 +22,7 @@ pub use allocatable::{Change, Followed, Waited, Watch, Watched};
 pub use device_plugin::{METRICS, Usage};
 pub use metrics::Metrics;
 pub use pod::{Address, LinkAddresses, Pod, PodRequest};
+pub use runtime::{import as import_image, launch as launch_runtime};
 
 /// Where the runtime looks for the CNI configuration.
 pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-zerobridge.conflist";

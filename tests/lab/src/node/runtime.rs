@@ -1,5 +1,6 @@
 //! containerd in the guest, with the lab's image and whatever CNI plugins are installed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::machine::{Guest, GuestError, program};
@@ -10,8 +11,18 @@ const CONFIG_PATH: &str = "/etc/containerd/config.toml";
 pub(crate) const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Starts containerd, waits until it answers, and imports the image. Returns its process.
+/// Starts containerd and imports the lab's image. Returns its process.
 pub(crate) fn start(guest: &mut Guest, prepared: &Prepared) -> Result<u32, GuestError> {
+    let pid = launch(guest, prepared)?;
+    import(guest, prepared, &prepared.image)?;
+    Ok(pid)
+}
+
+/// Starts containerd and waits until it answers. Returns its process.
+///
+/// # Errors
+/// When it does not answer, or the VM is lost.
+pub fn launch(guest: &mut Guest, prepared: &Prepared) -> Result<u32, GuestError> {
     guest.write(CONFIG_PATH, &config())?;
     let folder = prepared.containerd.display().to_string();
     let mut containerd = program(&[&format!("{folder}/containerd"), "--config", CONFIG_PATH]);
@@ -24,9 +35,18 @@ pub(crate) fn start(guest: &mut Guest, prepared: &Prepared) -> Result<u32, Guest
         let output = guest.output(program(&[&ctr, "version"]), LIMIT)?;
         Ok(if output.code == 0 { Ok(()) } else { Err(output.stderr) })
     })?;
-    let image = prepared.image.display().to_string();
-    guest.run(&[&ctr, "-n", "k8s.io", "image", "import", "--local", &image])?;
     Ok(pid)
+}
+
+/// Makes the image in an archive known to containerd; `archive` is a path in the guest.
+///
+/// # Errors
+/// When containerd refuses it, or the VM is lost.
+pub fn import(guest: &mut Guest, prepared: &Prepared, archive: &Path) -> Result<(), GuestError> {
+    let ctr = prepared.containerd.join("ctr").display().to_string();
+    let archive = archive.display().to_string();
+    guest.run_within(&[&ctr, "-n", "k8s.io", "image", "import", "--local", &archive], LIMIT)?;
+    Ok(())
 }
 
 /// No loopback plugin: containerd raises `lo` itself, so that Zerobridge is the only CNI plugin on the node.

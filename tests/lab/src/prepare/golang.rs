@@ -1,5 +1,5 @@
-//! Programs from the Go module proxy: the kubelet, etcd and the API server, containerd and the CNI reference plugins, at
-//! pinned versions.
+//! Programs from the Go module proxy: the kubelet, the control plane, what else a cluster needs, containerd, Multus and the
+//! CNI reference plugins, at pinned versions.
 
 use std::path::Path;
 
@@ -20,6 +20,17 @@ const CONTROL_PLANE_PROGRAMS: [&str; 2] = ["etcd", "kube-apiserver"];
 /// Below the checkout.
 const CONTROL_PLANE_MODULE: &str = "tests/fixtures/control-plane";
 
+/// The programs that the binary of the cluster's module can be.
+const CLUSTER_PROGRAMS: [&str; 4] = ["kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl"];
+/// Below the checkout.
+const CLUSTER_MODULE: &str = "tests/fixtures/cluster";
+
+/// Kept equal to the `require` in its fixture module; a unit test compares them.
+pub(crate) const MULTUS: &str = "4.3.0";
+/// Below the checkout.
+const MULTUS_MODULE: &str = "tests/fixtures/multus";
+const MULTUS_PACKAGE: &str = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/multus";
+
 pub(crate) const CONTAINERD: &str = "2.2.9";
 const CONTAINERD_PACKAGES: [&str; 3] = [
     "github.com/containerd/containerd/v2/cmd/containerd",
@@ -30,11 +41,13 @@ const CONTAINERD_PACKAGES: [&str; 3] = [
 const CONTAINERD_TAGS: &str = "no_btrfs,no_devmapper,no_zfs,netgo,osusergo";
 
 pub(crate) const CNI_PLUGINS: &str = "1.9.1";
-/// What a measurement compares Zerobridge with, what scenarios chain it with, and containerd's loopback plugin.
-const CNI_PLUGIN_PACKAGES: [&str; 4] = [
+/// What a measurement compares Zerobridge with, what scenarios chain it with, containerd's loopback plugin, and
+/// the default network of a cluster with Multus.
+const CNI_PLUGIN_PACKAGES: [&str; 5] = [
     "github.com/containernetworking/plugins/plugins/ipam/host-local",
     "github.com/containernetworking/plugins/plugins/main/host-device",
     "github.com/containernetworking/plugins/plugins/main/loopback",
+    "github.com/containernetworking/plugins/plugins/main/ptp",
     "github.com/containernetworking/plugins/plugins/meta/tuning",
 ];
 
@@ -54,6 +67,25 @@ pub(crate) fn kubernetes(cache: &Cache) -> Result<Entry, PrepareError> {
 /// A folder with `etcd` and `kube-apiserver`.
 pub(crate) fn control_plane(cache: &Cache) -> Result<Entry, PrepareError> {
     multicall(cache, "control-plane", CONTROL_PLANE_MODULE, &CONTROL_PLANE_PROGRAMS)
+}
+
+/// A folder with `kube-controller-manager`, `kube-proxy`, `kube-scheduler` and `kubectl`.
+pub(crate) fn cluster(cache: &Cache) -> Result<Entry, PrepareError> {
+    multicall(cache, "cluster", CLUSTER_MODULE, &CLUSTER_PROGRAMS)
+}
+
+/// A folder with `multus`, the thin plugin.
+pub(crate) fn multus(cache: &Cache) -> Result<Entry, PrepareError> {
+    let module = checkout().join(MULTUS_MODULE);
+    let key = key()?.with_folder(&module)?;
+    cache.entry("multus", &key, |folder| {
+        go().args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+            .args([folder.join("multus")])
+            .args([MULTUS_PACKAGE])
+            .folder(&module)
+            .run()?;
+        Ok(())
+    })
 }
 
 /// A folder with the one binary of a fixture module, and a link to it for each program that it can be.
@@ -85,7 +117,7 @@ pub(crate) fn containerd(cache: &Cache) -> Result<Entry, PrepareError> {
     install(cache, "containerd", &CONTAINERD_PACKAGES, CONTAINERD, CONTAINERD_TAGS)
 }
 
-/// A folder with `host-device`, `host-local`, `loopback` and `tuning`.
+/// A folder with `host-device`, `host-local`, `loopback`, `ptp` and `tuning`.
 pub(crate) fn cni_plugins(cache: &Cache) -> Result<Entry, PrepareError> {
     install(cache, "cni-plugins", &CNI_PLUGIN_PACKAGES, CNI_PLUGINS, "")
 }
@@ -142,10 +174,15 @@ mod tests {
 
     #[test]
     fn the_fixture_modules_require_the_version_that_is_announced() {
-        for module in [KUBERNETES_MODULE, CONTROL_PLANE_MODULE] {
+        for module in [KUBERNETES_MODULE, CONTROL_PLANE_MODULE, CLUSTER_MODULE] {
             let text = fs::read_to_string(checkout().join(module).join("go.mod")).unwrap();
             let required = format!("k8s.io/kubernetes v{KUBERNETES}\n");
             assert!(text.contains(&required), "go.mod of {module} and KUBERNETES differ");
         }
+        let text = fs::read_to_string(checkout().join(MULTUS_MODULE).join("go.mod")).unwrap();
+        assert!(
+            text.contains(&format!("multus-cni.v4 v{MULTUS}\n")),
+            "go.mod of {MULTUS_MODULE} and MULTUS differ"
+        );
     }
 }

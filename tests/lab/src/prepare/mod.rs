@@ -142,6 +142,26 @@ pub fn manifest_tools(cache: &Cache, progress: &Progress) -> Result<PathBuf, Pre
     Ok(progress.step("kustomize and helm", || golang::manifest_tools(cache), made)?.path)
 }
 
+/// Builds what a cluster has beyond the control plane and the kubelet, if it is not in the cache, and returns the folder of
+/// `kube-controller-manager`, `kube-scheduler`, `kubectl`, which are run on the host, and `kube-proxy`, which is run on nodes.
+///
+/// # Errors
+/// The Go toolchain is missing, or the build fails.
+pub fn cluster_programs(cache: &Cache, progress: &Progress) -> Result<PathBuf, PrepareError> {
+    let made = |entry: &cache::Entry| if entry.made { "made" } else { "cached" }.to_owned();
+    let name = format!("controllers, scheduler, proxy, kubectl {}", golang::KUBERNETES);
+    Ok(progress.step(&name, || golang::cluster(cache), made)?.path)
+}
+
+/// Builds Multus, if it is not in the cache, and returns the folder of `multus`, the thin plugin.
+///
+/// # Errors
+/// The Go toolchain is missing, or the build fails.
+pub fn multus(cache: &Cache, progress: &Progress) -> Result<PathBuf, PrepareError> {
+    let made = |entry: &cache::Entry| if entry.made { "made" } else { "cached" }.to_owned();
+    Ok(progress.step(&format!("Multus {}", golang::MULTUS), || golang::multus(cache), made)?.path)
+}
+
 /// The folder of the workspace that this crate is part of.
 pub(crate) fn checkout() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

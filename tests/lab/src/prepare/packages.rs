@@ -7,14 +7,16 @@ use super::cache::CacheError;
 use super::host::{HostCommand, HostError};
 
 /// What the host or, through its root file system, the guest runs; all from the machine's own release.
-const NEEDED: [&str; 15] = [
+const NEEDED: [&str; 17] = [
     "busybox-static",
     "cpio",
+    "e2fsprogs",
     "ibverbs-providers",
     "ibverbs-utils",
     "iproute2",
     "iputils-ping",
     "kmod",
+    "nftables",
     "procps",
     "rdmacm-utils",
     "runc",

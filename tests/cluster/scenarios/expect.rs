@@ -1,0 +1,15 @@
+//! Expectations: a scenario goes on or ends with a sentence that says what was seen instead.
+
+use std::fmt::Debug;
+
+use crate::bench::Outcome;
+
+/// Goes on if `holds`.
+pub(crate) fn that(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(otherwise().into()) }
+}
+
+/// Goes on if both are equal.
+pub(crate) fn equal<T: PartialEq + Debug>(what: &str, seen: &T, expected: &T) -> Outcome {
+    that(seen == expected, || format!("{what} is {seen:?}, expected {expected:?}"))
+}
