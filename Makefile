@@ -7,6 +7,7 @@ SHELL := /bin/bash
 export ZEROBRIDGE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zerobridge
 
 TARGET := x86_64-unknown-linux-gnu
+BUILT := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/$(TARGET)/release
 DENY_VERSION := 0.20.2
 DENY := $(ZEROBRIDGE_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 FUZZ_SECONDS ?= 10
@@ -14,6 +15,10 @@ FUZZ_TARGETS := configuration result netlink frame
 # Without position independence a program need not be relocated at each start, which is half of its start: 12,000 places on
 # 43 pages, each of which the kernel must copy.
 STATIC := -C target-feature=+crt-static -C relocation-model=static
+# What a panic says of where it was would otherwise name the home of whoever built it, and the folder of what build scripts
+# make. Other paths of this project are relative already, so two checkouts have the same programs.
+REPRODUCIBLE := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+	--remap-path-prefix=$(or $(CARGO_BUILD_BUILD_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)=/build
 PROGRAMS := -p zerobridge-cni-sriov -p zerobridge-ipam -p zerobridge-device-plugin -p zerobridge-zbctl
 
 .PHONY: help
@@ -79,14 +84,20 @@ bench: build lab ## figures: sizes, starts, the ledger, addresses, scans of 1,02
 
 .PHONY: bench-lab
 bench-lab: build lab ## ADD and DEL in the lab, 100 each, against the CNI reference plugins and the least possible
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC)" \
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC) $(REPRODUCIBLE)" \
 		cargo build --release --target $(TARGET) -p zerobridge-kernel --example floor
 	@cargo run --quiet -p zerobridge-lab -- attachments --floor $(CURDIR)/target/$(TARGET)/release/examples/floor
 
 .PHONY: build
 build: ## the four programs, static, in target/$(TARGET)/release
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC)" \
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC) $(REPRODUCIBLE)" \
 		cargo build --release --target $(TARGET) $(PROGRAMS)
+
+.PHONY: image
+image: build ## the container image, target/image/zerobridge.tar, and what is linked into it, zerobridge.spdx.json
+	@cargo run --quiet -p zerobridge-image -- --programs $(BUILT) --out target/image --target $(TARGET) \
+		--revision "$$(git describe --always --dirty --abbrev=40 --exclude='*')" \
+		--created "$$(TZ=UTC0 git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)"
 
 .PHONY: lab
 lab: ## prepare everything costly once: kernel, initramfs, kubelet, containerd, images

@@ -52,9 +52,31 @@ pub(crate) fn remove(folder: &Path, device: PciAddress) -> Result<(), DocumentEr
     DocumentFolder::new(folder).remove_named(&file_name(device))
 }
 
-/// The file's name. A runtime reads what ends so.
+/// Removes the specifications of all devices: nothing is attached on this node any more. Returns what could not be removed;
+/// the rest is gone.
+pub fn forget_rdma_nodes(folder: &Path) -> Vec<DocumentError> {
+    let folder = DocumentFolder::new(folder);
+    match folder.list() {
+        Ok(documents) => {
+            let ours = documents.iter().filter(|document| device_of(&document.name).is_some());
+            ours.filter_map(|document| folder.remove(document).err()).collect()
+        }
+        Err(error) => vec![error],
+    }
+}
+
+/// How the file's name begins.
+const BEGINNING: &str = "zerobridge.rdma-";
+
+/// How it ends. A runtime reads what ends so.
+const ENDING: &str = ".json";
+
 fn file_name(device: PciAddress) -> String {
-    format!("zerobridge.rdma-{device}.json")
+    format!("{BEGINNING}{device}{ENDING}")
+}
+
+fn device_of(file: &str) -> Option<PciAddress> {
+    file.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -88,5 +110,23 @@ mod tests {
             assert!(!file.exists());
         }
         remove(&folder.path().join("nowhere"), device).unwrap();
+    }
+
+    #[test]
+    fn all_that_is_ours_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let dev = DevFolder::new(folder.path());
+        for device in ["0000:01:10.0", "0000:01:10.2"] {
+            write(folder.path(), &dev, device.parse().unwrap(), &[]).unwrap();
+        }
+        for name in ["zerobridge.rdma-x.json", "nvidia.json"] {
+            fs::write(folder.path().join(name), "{}").unwrap();
+        }
+        assert!(forget_rdma_nodes(folder.path()).is_empty());
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["nvidia.json", "zerobridge.rdma-x.json"]);
+        assert!(forget_rdma_nodes(&folder.path().join("nowhere")).is_empty());
     }
 }

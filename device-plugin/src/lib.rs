@@ -47,13 +47,14 @@ pub use device::{Device, DeviceId, DeviceIdError, Hardware};
 pub use device_info::DeviceInfoFolder;
 pub use explanation::{Explanation, Outcome, PoolExplanation, Problem, explain};
 pub use health::{Check, HealthPolicy, Policy};
-pub use kubelet::EndpointError;
+pub use kubelet::{EndpointError, is_served};
 pub use observer::{Needs, ObserveError, Observer, Roots};
 pub use pod_resources::{Held, Holder};
 pub use pool::{Holdings, Surroundings, Withheld};
 pub use preference::{Neighbour, Place, Preference, neighbours, prefer};
 pub use protection::{HostUse, host_use};
 pub use rdma::{Cause, KernelRelease, MemoryLimit, Obstacle, RdmaNode, obstacles};
+pub use reconcile::{Cause as RepairCause, Decision, Reconciler, Reconciliation, Repair, Report};
 pub use resource::{DEFAULT_PREFIX, ResourceName, ResourceNameError};
 pub use selector::{
     Candidate, HexId, Indexes, PartitionKey, PfSelector, PortMatch, RootSelector, Selector, SelectorError,

@@ -4,7 +4,7 @@
 //! ended are listed beside living ones (kubernetes#132028): a device that is listed may be free, one that is not listed is.
 //! Refuses to know what a device is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use zerobridge_proto::podresources::PodResources;
 use zerobridge_proto::{PciAddress, chain};
 
 use crate::device::{DeviceId, Hardware};
+use crate::resource::ResourceName;
 
 /// How long the kubelet may take. It answers in milliseconds, or is in no state to.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +41,8 @@ pub struct Holder {
 impl Held {
     /// Gathers what the kubelet listed. It lists a resource of one container in several entries, one for each NUMA node,
     /// and a device under two pods when one of them has ended.
-    pub(crate) fn new(pods: &[PodResources]) -> Self {
+    #[must_use]
+    pub fn new(pods: &[PodResources]) -> Self {
         let mut held = Self::default();
         for pod in pods {
             for container in &pod.containers {
@@ -62,6 +64,17 @@ impl Held {
             holders.dedup();
         }
         held
+    }
+
+    /// What could be a pool's: whatever the configuration says by now, the pods of a pool that is no longer in it need the
+    /// files of their devices.
+    #[must_use]
+    pub fn of_pools(&self) -> BTreeSet<(ResourceName, DeviceId)> {
+        let named = |(resource, id): (&str, &str)| {
+            let (prefix, name) = resource.split_once('/')?;
+            Some((ResourceName::new(prefix, name).ok()?, id.parse::<DeviceId>().ok()?))
+        };
+        self.devices().filter_map(named).collect()
     }
 
     /// Resource and ID of every device that is held.
@@ -274,5 +287,19 @@ mod tests {
             let held = PodResourcesClient::new(folder.path().to_owned()).ask().await;
             assert_eq!(held.is_some_and(|held| held.holds("x/vf", "0000:01:10.0")), is_taken, "{mebibytes}");
         }
+    }
+
+    #[test]
+    fn a_device_is_held_although_its_pool_is_no_longer_configured() {
+        let devices = |resource: &str, id: &str| ContainerDevices {
+            resource_name: resource.to_owned(),
+            device_ids: vec![id.to_owned()],
+            ..ContainerDevices::default()
+        };
+        let devices = vec![devices("example.com/old", "0000:01:10.0"), devices("cpu", "1")];
+        let containers = vec![ContainerResources { devices, ..ContainerResources::default() }];
+        let held = Held::new(&[PodResources { containers, ..PodResources::default() }]);
+        let old = ResourceName::new("example.com", "old").unwrap();
+        assert_eq!(held.of_pools(), [(old, "0000:01:10.0".parse().unwrap())].into());
     }
 }

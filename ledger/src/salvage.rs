@@ -19,14 +19,14 @@ use crate::records::Records;
 use crate::{Ledger, LedgerError, chunk};
 
 /// The files of a ledger besides the one that gives them their name.
-const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+pub(crate) const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// The new file while it is written.
-const NEW: &str = "ledger.db.new";
+pub(crate) const NEW: &str = "ledger.db.new";
 
 /// The new file on its way to its place, when the old one can no longer be written: it knows more than the old one, whose
 /// log may be aside already.
-const REBUILT: &str = "ledger.db.rebuilt";
+pub(crate) const REBUILT: &str = "ledger.db.rebuilt";
 
 /// What is not a record of anything: it is not told of.
 const PROGRESS: &str = "progress";
@@ -130,7 +130,7 @@ impl Salvage {
 }
 
 /// The file itself and its companions.
-fn files(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+pub(crate) fn files(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let path = path.as_os_str().to_owned();
     let with = move |suffix: &str| {
         let mut path = path.clone();

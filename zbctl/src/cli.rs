@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use zerobridge_cni_sriov::network_file::REPLACED;
 use zerobridge_device_plugin::Hardware;
 
 /// Shows what Zerobridge makes of a node.
@@ -30,6 +32,9 @@ pub(crate) enum Command {
     Ledger(LedgerCommand),
     /// Asks the daemon whether it is ready, or healthy: a container's probe
     Probe(ProbeArguments),
+    /// Puts programs and networks on this node and takes them off
+    #[command(subcommand)]
+    Node(NodeCommand),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -49,6 +54,97 @@ pub(crate) enum ProbeKind {
     Ready,
     /// Whether it still looks at the machine.
     Healthy,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Puts the CNI plugins and networks into their places; what is there already is left as it is
+    Install(InstallArguments),
+    /// Takes off what was installed, once no pod needs it, and puts back what was there before
+    Uninstall(UninstallArguments),
+    /// Tells what is installed, whether it is as it was installed, and what keeps it on the node
+    Status(StatusArguments),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InstallArguments {
+    /// Where the programs are that are to be installed
+    #[arg(long, value_name = "DIR", default_value = "/bin")]
+    pub(crate) from: PathBuf,
+    /// Where the runtime looks for CNI plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", value_parser = absolute)]
+    pub(crate) cni_bin_dir: PathBuf,
+    /// Where the runtime looks for networks
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = absolute)]
+    pub(crate) cni_conf_dir: PathBuf,
+    /// A network to put there, under the file's name; may be repeated. One of an earlier installation goes
+    #[arg(long = "network", value_name = "FILE")]
+    pub(crate) networks: Vec<PathBuf>,
+    /// Install the plugin also in the place of this one, which is kept; may be repeated
+    #[arg(long = "as", value_name = "NAME", value_parser = PossibleValuesParser::new(REPLACED))]
+    pub(crate) names: Vec<String>,
+    /// Install zbctl, too, into this folder
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub(crate) with_zbctl: Option<PathBuf>,
+    /// Where the ledger is; what was installed is remembered there
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge", value_parser = absolute)]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UninstallArguments {
+    /// Do it; without, it is only said what would be done
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Keep the ledger and the other files that the programs wrote
+    #[arg(long)]
+    pub(crate) keep_state: bool,
+    /// When all is done, wait for SIGTERM, as the container of a DaemonSet must
+    #[arg(long, requires = "apply")]
+    pub(crate) stay: bool,
+    /// The daemon's configuration, which tells whose device-info files are ours
+    #[arg(long, value_name = "FILE", default_value = "/etc/zerobridge/config.json")]
+    pub(crate) config: PathBuf,
+    /// Prefix of resources that name none, as the daemon's option
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) resource_prefix: Option<String>,
+    /// Where device-info files are
+    #[arg(long, value_name = "DIR", default_value = "/var/run/k8s.cni.cncf.io/devinfo/dp")]
+    pub(crate) devinfo_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) promises: PromiseArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) promises: PromiseArguments,
+}
+
+/// Where is found what the node owes to pods.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PromiseArguments {
+    /// Where the ledger is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/zerobridge")]
+    pub(crate) state_dir: PathBuf,
+    /// Where the CNI plugin keeps its locks
+    #[arg(long, value_name = "DIR", default_value = "/run/zerobridge")]
+    pub(crate) run_dir: PathBuf,
+    /// Where CDI specifications are
+    #[arg(long, value_name = "DIR", default_value = "/var/run/cdi")]
+    pub(crate) cdi_dir: PathBuf,
+    /// Root directory of the kubelet (its --root-dir)
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub(crate) kubelet_root: PathBuf,
+    /// Where sysfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub(crate) sysfs: PathBuf,
+    /// Where procfs is mounted
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -262,6 +358,12 @@ fn hardware(text: &str) -> Result<Hardware, String> {
         text.parse().map_err(|error: zerobridge_device_plugin::DeviceIdError| error.to_string())?;
     // `0000:01:00.0#3` is one of several shares of a device, all of which have the same reasons.
     Ok(id.hardware)
+}
+
+/// What is remembered must be found again, whatever the working directory.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("write a path that begins with /".to_owned()) }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime;
 use zerobridge_cni_sriov::{PodResourcesError, list_pod_resources};
-use zerobridge_device_plugin::DeviceId;
+use zerobridge_device_plugin::{DeviceId, Held, is_served};
 use zerobridge_proto::podresources::{DIRECTORY, PodResources, SOCKET};
 
 use crate::owners::{Owner, Owners};
@@ -35,13 +35,29 @@ pub(crate) enum KubeletError {
 
 /// The owners of all devices.
 pub(crate) fn owners(kubelet_root: &Path) -> Result<Owners, KubeletError> {
+    Ok(by_device(&ask(kubelet_root)?))
+}
+
+/// The devices that pods hold, as the daemon gathers them.
+pub(crate) fn held(kubelet_root: &Path) -> Result<Held, KubeletError> {
+    Ok(Held::new(&ask(kubelet_root)?))
+}
+
+/// Whether the daemon serves it.
+pub(crate) fn has_daemon(kubelet_root: &Path) -> Result<bool, KubeletError> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(KubeletError::Runtime)?;
+    Ok(runtime.block_on(is_served(kubelet_root)))
+}
+
+fn ask(kubelet_root: &Path) -> Result<Vec<PodResources>, KubeletError> {
     let path = kubelet_root.join(DIRECTORY).join(SOCKET);
     if !path.exists() {
         return Err(KubeletError::Absent { path });
     }
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(KubeletError::Runtime)?;
-    Ok(by_device(&runtime.block_on(list_pod_resources(kubelet_root, PATIENCE))?))
+    Ok(runtime.block_on(list_pod_resources(kubelet_root, PATIENCE))?)
 }
 
 fn by_device(pods: &[PodResources]) -> Owners {

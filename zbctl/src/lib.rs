@@ -1,14 +1,17 @@
 //! The operator's command: shows a node's devices and addresses, explains why one is in a pool or is not, checks a
-//! configuration, takes addresses over from host-local, compares the ledger with what is so, and makes a damaged one anew.
+//! configuration, takes addresses over from host-local, compares the ledger with what is so, makes a damaged one anew, and
+//! puts the programs on a node and takes them off.
 //!
 //! Reads, compares and shows, with the same code by which the daemon decides, and works without the daemon. Changes
-//! nothing but the ledger, and that only when told to by `--apply`. Refuses to decide anything by rules of its own.
+//! nothing but the ledger, and that only when told to by `--apply`, and what it installs. Refuses to decide anything about
+//! devices and addresses by rules of its own.
 #![forbid(unsafe_code)]
 
 mod check;
 mod cli;
 mod devices;
 mod explain;
+mod install;
 mod ipam;
 mod kubelet;
 mod ledger;
@@ -24,7 +27,7 @@ use thiserror::Error;
 use zerobridge_proto::chain;
 
 pub use cli::Cli;
-use cli::{Command, ConfigCommand, IpamCommand, LedgerCommand};
+use cli::{Command, ConfigCommand, IpamCommand, LedgerCommand, NodeCommand};
 
 /// What keeps a command from its answer.
 #[derive(Debug, Error)]
@@ -53,6 +56,9 @@ enum Failure {
     /// The daemon could not be asked.
     #[error(transparent)]
     Probe(#[from] probe::ProbeError),
+    /// Something could not be installed, or taken off.
+    #[error(transparent)]
+    Install(#[from] install::InstallError),
     /// There is no such device, or pool.
     #[error(transparent)]
     Unknown(#[from] explain::Unknown),
@@ -79,6 +85,9 @@ pub fn run(cli: &Cli, out: &mut impl Write, problems: &mut impl Write) -> ExitCo
         Command::Ipam(IpamCommand::Repair(arguments)) => ipam::audit::repair(arguments, out),
         Command::Ledger(LedgerCommand::Rebuild(arguments)) => ledger::rebuild::run(arguments, out),
         Command::Probe(arguments) => probe::run(arguments, out),
+        Command::Node(NodeCommand::Install(arguments)) => install::install(arguments, out),
+        Command::Node(NodeCommand::Uninstall(arguments)) => install::uninstall(arguments, out),
+        Command::Node(NodeCommand::Status(arguments)) => install::status(arguments, out),
     };
     match finding {
         Ok(Finding::Fine) => ExitCode::SUCCESS,

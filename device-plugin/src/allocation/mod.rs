@@ -23,7 +23,8 @@ pub use allocator::{Allocator, AllocatorError};
 pub use delivery::Delivery;
 pub use error::AllocationError;
 pub use nodes::Nodes;
-pub(crate) use upkeep::Held;
+#[cfg(test)]
+use upkeep::Held;
 
 use crate::cdi::{NodeMethod, device_name, qualified_name, spec};
 use crate::config::PoolConfig;

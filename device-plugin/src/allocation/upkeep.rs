@@ -16,7 +16,7 @@ use crate::resource::ResourceName;
 use zerobridge_cni_sriov::documents::{Document, DocumentError};
 
 /// Every device that the kubelet knows to be somebody's, with the resource under which it was given.
-pub(crate) type Held = BTreeSet<(ResourceName, DeviceId)>;
+pub(super) type Held = BTreeSet<(ResourceName, DeviceId)>;
 
 /// What became of the files that nobody needs any more.
 #[derive(Debug, Default)]

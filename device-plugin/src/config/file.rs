@@ -8,6 +8,7 @@ use std::path::Path;
 use super::document::Placed;
 use super::glob::Glob;
 use super::{CdiMode, Config, ConfigError, PoolConfig, own, rdma_shared, sriov_network};
+use crate::resource::ResourceName;
 
 /// A file, completely checked: a mistake in what is for another node is a mistake too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,12 @@ impl ConfigFile {
             Format::SriovNetwork => sriov_network::read(document, resource_prefix),
             Format::RdmaShared => rdma_shared::read(document, resource_prefix),
         }
+    }
+
+    /// The resources of all pools, those of other nodes included.
+    pub fn resources(&self) -> impl Iterator<Item = &ResourceName> {
+        let of_sections = self.sections.iter().flat_map(|section| &section.pools);
+        self.pools.iter().chain(of_sections).map(|pool| &pool.resource)
     }
 
     /// What it says to a node: the first section that is for it, or else what stands in `pools`.

@@ -15,11 +15,10 @@ use zerobridge_kernel::{Sysfs, boot_id};
 use zerobridge_proto::chain;
 
 use super::{DaemonError, Settings};
-use crate::allocation;
 use crate::answers::Giving;
 use crate::blocking::blocking;
 use crate::cluster::{Event, EventSink, Subject};
-use crate::device::{Device, DeviceId};
+use crate::device::Device;
 use crate::health::DirtyVfs;
 use crate::inventory::Look;
 use crate::operations::{Metrics, Outcome};
@@ -192,38 +191,8 @@ fn see_to_files(giving: &Giving, held: &Held) {
         }
     }
     let resources: Vec<ResourceName> = look.pools.iter().map(|pool| pool.config.resource.clone()).collect();
-    let collected = giving.allocator.collect(&resources, &holdings(held), SystemTime::now(), GRACE);
+    let collected = giving.allocator.collect(&resources, &held.of_pools(), SystemTime::now(), GRACE);
     for error in collected.errors {
         warn!(error = chain(&error), "cannot collect the files of devices that nobody holds");
-    }
-}
-
-/// What pods hold, whatever the configuration says by now: the pods of a pool that is no longer in it need their files.
-fn holdings(held: &Held) -> allocation::Held {
-    let named = |(resource, id): (&str, &str)| {
-        let (prefix, name) = resource.split_once('/')?;
-        Some((ResourceName::new(prefix, name).ok()?, id.parse::<DeviceId>().ok()?))
-    };
-    held.devices().filter_map(named).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use zerobridge_proto::podresources::{ContainerDevices, ContainerResources, PodResources};
-
-    use super::*;
-
-    #[test]
-    fn a_device_is_held_although_its_pool_is_no_longer_configured() {
-        let devices = |resource: &str, id: &str| ContainerDevices {
-            resource_name: resource.to_owned(),
-            device_ids: vec![id.to_owned()],
-            ..ContainerDevices::default()
-        };
-        let devices = vec![devices("example.com/old", "0000:01:10.0"), devices("cpu", "1")];
-        let containers = vec![ContainerResources { devices, ..ContainerResources::default() }];
-        let held = Held::new(&[PodResources { containers, ..PodResources::default() }]);
-        let old = ResourceName::new("example.com", "old").unwrap();
-        assert_eq!(holdings(&held), [(old, "0000:01:10.0".parse().unwrap())].into());
     }
 }

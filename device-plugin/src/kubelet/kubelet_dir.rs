@@ -105,6 +105,19 @@ impl KubeletDir {
         }
     }
 
+    /// Whether any process of this program serves the kubelet.
+    pub(crate) async fn has_any_server(&self) -> bool {
+        let Ok(entries) = fs::read_dir(&self.path) else { return false };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+            if ours && !is_abandoned(&entry.path()).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether another process serves this pool too, as the next instance does during a rolling update.
     pub(crate) async fn has_other_server(&self, pool: &ResourceName, own_socket: &str) -> bool {
         let beginning = beginning(pool);
@@ -151,6 +164,14 @@ fn fingerprint(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// Whether a daemon of this program serves the kubelet whose root directory is `kubelet_root`. Removes the sockets of those
+/// that have died. For programs that must not work beside a daemon.
+pub async fn is_served(kubelet_root: &Path) -> bool {
+    let dir = KubeletDir::new(kubelet_root);
+    dir.remove_stale_sockets().await;
+    dir.has_any_server().await
+}
+
 async fn is_abandoned(socket: &Path) -> bool {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     timeout(CONNECT_LIMIT, UnixStream::connect(socket))
@@ -169,6 +190,19 @@ mod tests {
         let dir = KubeletDir::new(root.path());
         fs::create_dir(dir.path()).unwrap();
         (root, dir)
+    }
+
+    #[tokio::test]
+    async fn a_daemon_is_noticed_and_a_dead_ones_socket_is_removed() {
+        let (root, dir) = folder();
+        assert!(!is_served(root.path()).await);
+        let [dead, living] = ["zerobridge-a.sock", "zerobridge-b.sock"].map(|name| dir.socket(name));
+        drop(UnixListener::bind(&dead).unwrap());
+        let _kubelet = UnixListener::bind(dir.kubelet_socket()).unwrap();
+        assert!(!is_served(root.path()).await);
+        assert!(!dead.exists());
+        let _living = UnixListener::bind(&living).unwrap();
+        assert!(is_served(root.path()).await);
     }
 
     fn pool(prefix: &str, name: &str) -> ResourceName {

@@ -14,5 +14,6 @@ mod standing;
 pub(crate) use answers::Answers;
 pub use endpoint::EndpointError;
 pub(crate) use endpoint::{PoolEndpoint, hand_over};
+pub use kubelet_dir::is_served;
 pub(crate) use kubelet_dir::{KubeletDir, socket_name};
 pub(crate) use standing::{Registrations, Standing};

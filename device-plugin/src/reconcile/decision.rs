@@ -27,7 +27,7 @@ pub(super) struct Situation<'a> {
 
 /// What to do about one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub enum Decision {
     /// Nothing: it is in use, or too young to tell.
     Keep,
     /// End the attachment.
@@ -38,7 +38,7 @@ pub(super) enum Decision {
 
 /// Why an attachment is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// It was made before the node booted.
     EarlierBoot,
     /// Its namespace is gone, and no pod holds the VF.

@@ -9,5 +9,6 @@ mod reconciler;
 mod report;
 mod sandbox;
 
-pub(crate) use reconciler::{Reconciler, Reconciliation};
-pub(crate) use report::Report;
+pub use decision::{Cause, Decision};
+pub use reconciler::{Reconciler, Reconciliation, Repair};
+pub use report::Report;

@@ -20,7 +20,7 @@ use crate::pod_resources::Held;
 
 /// Ends what nobody owns, pass after pass. The calling thread must be in the network namespace of the host.
 #[derive(Debug)]
-pub(crate) struct Reconciler {
+pub struct Reconciler {
     state_dir: PathBuf,
     repairer: Repairer,
     grace: Duration,
@@ -30,34 +30,35 @@ pub(crate) struct Reconciler {
 
 /// What one pass did and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reconciliation {
+pub struct Reconciliation {
     /// Number of attachments that stay.
-    pub(crate) kept: usize,
+    pub kept: usize,
     /// Attachments that were ended.
-    pub(crate) repaired: Vec<Repair>,
+    pub repaired: Vec<Repair>,
     /// Attachments that are to be ended and could not be, and why not.
-    pub(crate) failed: Vec<(Repair, String)>,
+    pub failed: Vec<(Repair, String)>,
     /// The VFs that are not fit for another pod: a pod left them, and they could not be restored. One that a pod still holds
     /// is not given to another.
     pub(crate) dirty: DirtyVfs,
     /// What only a person can decide.
-    pub(crate) reports: BTreeSet<Report>,
+    pub reports: BTreeSet<Report>,
 }
 
 /// An attachment that nobody owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Repair {
+pub struct Repair {
     /// The VF.
-    pub(crate) device: PciAddress,
+    pub device: PciAddress,
     /// Why nobody owns it.
-    pub(crate) cause: Cause,
+    pub cause: Cause,
     /// The pod that had it, where the runtime named one.
-    pub(crate) pod: Option<Pod>,
+    pub pod: Option<Pod>,
 }
 
 impl Reconciler {
     /// A reconciler of the ledger in `state_dir`. Promises younger than `grace` are left alone.
-    pub(crate) fn new(state_dir: PathBuf, repairer: Repairer, grace: Duration) -> Self {
+    #[must_use]
+    pub fn new(state_dir: PathBuf, repairer: Repairer, grace: Duration) -> Self {
         Self { state_dir, repairer, grace, told: BTreeSet::new(), told_failures: BTreeMap::new() }
     }
 
@@ -65,7 +66,7 @@ impl Reconciler {
     ///
     /// # Errors
     /// The ledger could not be read; nothing was changed then.
-    pub(crate) fn pass(
+    pub fn pass(
         &mut self,
         held: Option<&Held>,
         machine: &Machine,
@@ -77,15 +78,16 @@ impl Reconciler {
         }
         let mut ledger = Ledger::open(&self.state_dir)?;
         let (attachments, leases) = (ledger.attachments()?, ledger.leases()?);
-        let boot_id = self.repairer.boot_id.clone();
         let now = UnixSeconds::from(now);
-        let situation = Situation { boot_id: &boot_id, held, machine, now, grace: self.grace };
+        let situation = self.situation(held, machine, now);
 
         let mut pass = Reconciliation::default();
         pass.reports.extend(leases_alone(&leases, &attachments, |since| situation.is_settled(since)));
         pass.reports.extend(under_pod_names(machine, &attachments));
-        for record in &attachments {
-            match situation.decide(record, &fate(&record.sandbox)) {
+        let decisions: Vec<Decision> =
+            attachments.iter().map(|record| situation.decide(record, &fate(&record.sandbox))).collect();
+        for (record, decision) in attachments.iter().zip(decisions) {
+            match decision {
                 Decision::Keep => pass.kept += 1,
                 Decision::Report(report) => {
                     pass.kept += 1;
@@ -96,6 +98,37 @@ impl Reconciler {
         }
         self.tell(&pass);
         Ok(pass)
+    }
+
+    /// What a pass would do about each attachment. Nothing is changed.
+    ///
+    /// # Errors
+    /// The ledger could not be read.
+    pub fn judge(
+        &self,
+        held: Option<&Held>,
+        machine: &Machine,
+        now: SystemTime,
+    ) -> Result<Vec<(Attachment, Decision)>, LedgerError> {
+        if !Ledger::exists(&self.state_dir) {
+            return Ok(Vec::new());
+        }
+        let attachments = Ledger::open(&self.state_dir)?.attachments()?;
+        let situation = self.situation(held, machine, UnixSeconds::from(now));
+        let decide = |record: Attachment| {
+            let decision = situation.decide(&record, &fate(&record.sandbox));
+            (record, decision)
+        };
+        Ok(attachments.into_iter().map(decide).collect())
+    }
+
+    fn situation<'a>(
+        &'a self,
+        held: Option<&'a Held>,
+        machine: &'a Machine,
+        now: UnixSeconds,
+    ) -> Situation<'a> {
+        Situation { boot_id: &self.repairer.boot_id, held, machine, now, grace: self.grace }
     }
 
     fn repair(

@@ -10,7 +10,7 @@ use zerobridge_proto::PciAddress;
 
 /// Something that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Report {
+pub enum Report {
     /// An attachment whose namespace is gone, while the kubelet still counts the VF as a pod's.
     HeldWithoutNamespace {
         /// The VF.
@@ -90,7 +90,8 @@ impl fmt::Display for Report {
 
 impl Report {
     /// The VF that it is about.
-    pub(crate) fn device(&self) -> Option<PciAddress> {
+    #[must_use]
+    pub fn device(&self) -> Option<PciAddress> {
         match self {
             Self::HeldWithoutNamespace { device, .. }
             | Self::HoldersUnknown { device, .. }

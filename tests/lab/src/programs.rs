@@ -52,6 +52,12 @@ impl Programs {
         if missing.is_empty() { Ok(Self { folder }) } else { Err(ProgramsError { missing, folder }) }
     }
 
+    /// Their folder.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     /// The device plugin's path.
     #[must_use]
     pub fn device_plugin(&self) -> String {

@@ -20,6 +20,7 @@ mod hand;
 mod health;
 mod inventory;
 mod lab;
+mod node_install;
 mod rdma_attachment;
 mod rdma_exclusive;
 mod rdma_pods;
@@ -34,7 +35,7 @@ use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
 // Those of one VM one after the other, and in the first those that need no node before those that start one.
-const GROUPS: [Group; 20] = [
+const GROUPS: [Group; 21] = [
     lab::GROUP,
     del::GROUP,
     addresses::GROUP,
@@ -47,6 +48,7 @@ const GROUPS: [Group; 20] = [
     cdi::GROUP,
     health::GROUP,
     zbctl::GROUP,
+    node_install::GROUP,
     conformance::GROUP,
     defects::GROUP,
     rdma_shared::GROUP,

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use thiserror::Error;
 use zerobridge_kernel::{BootIdError, NetnsError, boot_id};
-use zerobridge_ledger::{LedgerError, Salvage, Table, UnixSeconds};
+use zerobridge_ledger::{LedgerError, REPLACED, Salvage, Table, UnixSeconds};
 
 use super::plan::{Known, Plan, plan};
 use super::{cached, living};
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &RebuildArguments, out: &mut impl Write) -> Result<
         writeln!(out, "nothing was changed; --apply puts the new ledger into the place of the old one")?;
         return Ok(Finding::Fine);
     }
-    let aside = arguments.survey.state_dir.join(format!("ledger-replaced-{}", now.0));
+    let aside = arguments.survey.state_dir.join(format!("{REPLACED}{}", now.0));
     let apply = || {
         complete(&mut salvage, &plan)?;
         salvage.install(&aside)

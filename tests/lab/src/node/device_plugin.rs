@@ -42,6 +42,19 @@ impl Node {
         arguments: &[&str],
     ) -> Result<(), GuestError> {
         self.stop_device_plugin(guest)?;
+        self.start_device_plugin(guest, config, arguments)
+    }
+
+    /// Starts a device plugin with this configuration and these arguments, where the one before has ended.
+    ///
+    /// # Errors
+    /// When it does not register every pool.
+    pub fn start_device_plugin(
+        &mut self,
+        guest: &mut Guest,
+        config: &Value,
+        arguments: &[&str],
+    ) -> Result<(), GuestError> {
         configure(guest, config)?;
         self.device_plugin = self.start_beside(guest, config, arguments)?;
         Ok(())

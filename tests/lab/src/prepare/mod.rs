@@ -17,6 +17,7 @@ mod rdma_image;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use zerobridge_image::{LayoutError, TreeError};
 
 pub use apt::AptError;
 pub use cache::{Cache, CacheError};
@@ -46,13 +47,12 @@ pub enum PrepareError {
     /// The cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// A JSON document of the image could not be written.
-    #[error("encode a document of the container image")]
-    Encode {
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
+    /// The files of an image.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] LayoutError),
 }
 
 /// Where the finished things are.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::PrepareError;
-use super::cache::{Cache, CacheError, Entry, Key};
+use super::cache::{Cache, CacheError, Entry};
 use super::host::HostCommand;
 use super::image::{self, BUSYBOX};
 
@@ -30,8 +30,7 @@ const UNWINDER: &str = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
 /// The archive [`ARCHIVE`].
 pub(crate) fn prepare(cache: &Cache) -> Result<Entry, PrepareError> {
     let files = closure()?;
-    let mut key =
-        Key::new().with("source", include_str!("rdma_image.rs")).with("layout", include_str!("image.rs"));
+    let mut key = image::layout_key().with("source", include_str!("rdma_image.rs"));
     for path in files.iter().map(PathBuf::as_path).chain([Path::new(BUSYBOX)]) {
         let content = fs::read(path).map_err(CacheError::file("read", path))?;
         key = key.with(&path.to_string_lossy(), content);
