@@ -183,6 +183,13 @@ fn existing_record(
     if record.owner == owner && record.boot_id == call.boot_id {
         return Ok(Some(record));
     }
+    if record.owner.is_leg() {
+        return Err(CniError::new(
+            ErrorCode::TRY_AGAIN_LATER,
+            format!("VF {device} is {}", record.owner),
+        )
+        .with_details("the node keeps it for itself; take the leg out of the device plugin's configuration, or name another VF"));
+    }
     let lives = || repairer.sandbox_of(&record).map_err(|error| repair_error(error.into()));
     if record.owner != owner && lives()?.is_some() {
         let pod = record.pod.as_ref().map(|pod| format!(", pod {}/{}", pod.namespace, pod.name));

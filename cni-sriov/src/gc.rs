@@ -24,7 +24,8 @@ pub(crate) fn gc(call: &Call<'_>) -> Result<(), CniError> {
     let valid: HashSet<&ValidAttachment> = valid.iter().collect();
     let is_stale = |owner: &Owner| {
         let Owner { container_id, ifname } = owner.clone();
-        !valid.contains(&ValidAttachment { container_id, ifname })
+        // No runtime knows the node's legs.
+        !owner.is_leg() && !valid.contains(&ValidAttachment { container_id, ifname })
     };
     let config = Config::parse(call.config, &call.environment.args)?;
     let networks: HashSet<&str> = config.networks.iter().map(|network| network.name.as_str()).collect();

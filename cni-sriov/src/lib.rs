@@ -4,7 +4,7 @@
 //! in the ledger, what is so is asked of the kernel, and nothing is remembered elsewhere. Refuses to do anything that
 //! outlives the call.
 //!
-//! The node's daemon ends attachments by the same code as DEL does ([`Repairer`]), and asks the kubelet by the same
+//! The node's daemon ends attachments by the same code as DEL does ([`Repairer`]), keeps VFs for the node by it ([`Keep`]), and asks the kubelet by the same
 //! client as ADD does ([`list_pod_resources`]). Both write documents for others in one way ([`documents`]).
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod delegate;
 pub mod documents;
 mod failure;
 mod gc;
+mod keep;
 mod lock;
 mod log;
 mod neighbours;
@@ -37,6 +38,7 @@ mod repairer;
 mod selection;
 mod status;
 
+pub use keep::{Keep, KeepError};
 pub use lock::LockError;
 pub use plugin::run;
 pub use pod_resources::{PodResourcesError, list_pod_resources};

@@ -42,7 +42,9 @@ pub(crate) fn status(call: &Call<'_>) -> Result<(), CniError> {
     let Some(first) = obstacles.next() else { return Ok(()) };
     let mut details = vec![first.details.clone()];
     details.extend(obstacles.map(|other| other.msg));
-    let is_ours = |record: &&Attachment| config.networks.iter().any(|network| network.name == record.network);
+    let is_ours = |record: &&Attachment| {
+        !record.owner.is_leg() && config.networks.iter().any(|network| network.name == record.network)
+    };
     let lost = attached.iter().filter(is_ours).find_map(|record| lost(call, record));
     let code = if lost.is_some() { ErrorCode::NOT_AVAILABLE_LIMITED } else { first.code };
     details.extend(lost);

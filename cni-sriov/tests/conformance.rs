@@ -288,6 +288,19 @@ fn gc_without_a_list_takes_nothing_and_an_empty_list_takes_all() {
 }
 
 #[test]
+fn what_the_node_keeps_for_itself_is_given_to_nobody_and_outlives_gc() {
+    let node = Node::new();
+    node.attach(VFS[0], "node:leg", "10.0.0.5", json!({}));
+    let before = node.promises();
+    let sandbox = TestNetns::new();
+    let changes = [("CNI_NETNS", sandbox.netns().path().to_str().unwrap())];
+    let add = node.call_with("ADD", &node.config(json!({"deviceID": VFS[0]})), &changes);
+    add.assert_error(11, &[VFS[0], "the node's leg eth0"]);
+    node.call("GC", &node.config(json!({"cni.dev/valid-attachments": []}))).assert_silent_success();
+    assert_eq!(node.promises(), before);
+}
+
+#[test]
 fn gc_goes_on_after_a_failure_and_reports_it() {
     let node = Node::new();
     node.attach(VFS[0], "stuck", "10.0.0.5", json!({}));

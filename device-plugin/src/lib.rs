@@ -21,6 +21,7 @@ mod folder_watch;
 mod health;
 mod inventory;
 mod kubelet;
+mod leg;
 mod lookout;
 mod observer;
 mod operations;
@@ -39,8 +40,8 @@ pub use cdi::{CdiError, CdiFolder, NodeMethod};
 pub use cli::{Cli, LogFormat};
 pub use cluster::{ApiAccess, IpBlocks};
 pub use config::{
-    CdiMode, Config, ConfigError, ConfigFile, Format, MOST_SHARES, NodeConfig, NodeIdentity, Notice,
-    PoolConfig, PoolKind, PoolRdma,
+    CdiMode, Config, ConfigError, ConfigFile, Format, LegAddresses, LegConfig, LegKind, MOST_SHARES,
+    NodeConfig, NodeIdentity, Notice, PoolConfig, PoolKind, PoolRdma, PortName,
 };
 pub use daemon::{ConfigurationError, DaemonError, PresenceError, Settings, dry_run, node_config, run};
 pub use device::{Device, DeviceId, DeviceIdError, Hardware};
@@ -48,6 +49,7 @@ pub use device_info::DeviceInfoFolder;
 pub use explanation::{Explanation, Outcome, PoolExplanation, Problem, explain};
 pub use health::{Check, HealthPolicy, Policy};
 pub use kubelet::{EndpointError, is_served};
+pub use leg::{LegStanding, LegStatus, LegsError, end_legs, look_at_legs};
 pub use observer::{Needs, ObserveError, Observer, Roots};
 pub use pod_resources::{Held, Holder};
 pub use pool::{Holdings, Surroundings, Withheld};

@@ -15,7 +15,7 @@ use zerobridge_proto::chain;
 use crate::blocking::blocking;
 use crate::cdi::NodeMethod;
 use crate::cluster::{Event, EventSink, Subject};
-use crate::config::Config;
+use crate::config::{Config, LegConfig};
 use crate::debounce::Burst;
 use crate::health::DirtyVfs;
 use crate::inventory::{Inventory, Look, Offer, Update};
@@ -62,6 +62,7 @@ pub(crate) struct Audience {
 pub(crate) struct Lookout {
     observer: Option<Observer>,
     needs: Needs,
+    legs: Vec<LegConfig>,
     inventory: Inventory,
     audience: Audience,
     /// When a check of the first look wants to be made again.
@@ -94,6 +95,7 @@ impl Lookout {
         let mut lookout = Self {
             observer: Some(observer),
             needs: Needs::of(&config.pools),
+            legs: config.legs.clone(),
             inventory: Inventory::default(),
             audience,
             check: None,
@@ -140,6 +142,7 @@ impl Lookout {
             if cause == Cause::Configuration {
                 let config = Arc::clone(&sources.config.borrow_and_update());
                 self.needs = Needs::of(&config.pools);
+                self.legs.clone_from(&config.legs);
                 self.inventory.configure(config.pools.clone());
             }
             match self.observe(cause).await {
@@ -179,7 +182,7 @@ impl Lookout {
         self.audience.metrics.rescanned(cause.name(), Outcome::of(&result), began.elapsed());
         self.audience.heartbeat.beat(time::Instant::now());
         debug!(cause = cause.name(), took = ?began.elapsed(), ok = result.is_ok(), "looked at the machine");
-        result
+        result.map(|around| around.with_legs(&self.legs))
     }
 
     /// Publishes a look. Returns when a check wants to be made again.

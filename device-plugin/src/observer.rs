@@ -18,6 +18,9 @@ use crate::health::{Check, Policy};
 use crate::pool::Surroundings;
 use crate::rdma::{RdmaNode, RdmaObserver};
 
+/// Where VFIO groups are for those who have them open, wherever this program sees device nodes: `/proc` shows their own paths.
+const VFIO: &str = "/dev/vfio";
+
 /// Where the kernel says what it is, and whether it is this machine's.
 #[derive(Clone, Debug)]
 pub struct Roots {
@@ -34,7 +37,6 @@ pub struct Roots {
 pub struct Observer {
     sysfs: Sysfs,
     procfs: PathBuf,
-    vfio: PathBuf,
     scanner: Scanner,
     /// `None` if the sysfs is a tree of files that stands for another machine.
     network: Option<RtnlSocket>,
@@ -116,7 +118,6 @@ impl Observer {
             scanner: Scanner::new(sysfs.clone()),
             sysfs,
             procfs: roots.procfs.clone(),
-            vfio: roots.dev.join("vfio"),
             network: if real { Some(RtnlSocket::open()?) } else { None },
             devlink: if real { Devlink::open()? } else { None },
             rdma: RdmaObserver::new(roots, real),
@@ -153,6 +154,7 @@ impl Observer {
             failed_reporters,
             aer_fatal,
             rdma,
+            legs: BTreeMap::new(),
         })
     }
 
@@ -197,7 +199,7 @@ impl Observer {
 
     /// The groups that any process has open; whether it is in a pod is not known here.
     fn open_vfio_groups(&self) -> Result<Vec<u32>, ObserveError> {
-        let open = open_files(&self.procfs, &self.vfio)?;
+        let open = open_files(&self.procfs, Path::new(VFIO))?;
         let number = |path: &PathBuf| path.file_name()?.to_str()?.trim_start_matches("noiommu-").parse().ok();
         Ok(open.keys().filter_map(number).collect())
     }

@@ -9,8 +9,9 @@ use std::fmt;
 use zerobridge_kernel::{AuxDevice, FunctionRole, HostNetwork, Machine, Netdev, PciFunction};
 use zerobridge_proto::PciAddress;
 
-use crate::config::{PoolConfig, PoolKind};
+use crate::config::{LegConfig, PoolConfig, PoolKind};
 use crate::device::{Device, DeviceId, Hardware};
+use crate::leg::kept_vfs;
 use crate::protection::{HostUse, host_use};
 use crate::rdma::RdmaNode;
 use crate::selector::{Candidate, Selectors, Subject};
@@ -40,6 +41,17 @@ pub struct Surroundings {
     pub aer_fatal: BTreeMap<PciAddress, u64>,
     /// RDMA on the node; nothing is known of it where no pool has to do with it.
     pub rdma: RdmaNode,
+    /// The VFs that the node keeps for itself, and for which leg each; see [`Surroundings::with_legs`].
+    pub legs: BTreeMap<PciAddress, String>,
+}
+
+impl Surroundings {
+    /// The same, with the VFs that these legs keep.
+    #[must_use]
+    pub fn with_legs(mut self, legs: &[LegConfig]) -> Self {
+        self.legs = kept_vfs(legs, &self.machine, &self.host);
+        self
+    }
 }
 
 /// What became of the machine's devices.
@@ -84,6 +96,11 @@ pub enum Withheld {
     UnnamedPf,
     /// It has no RDMA device that could be divided into shares.
     NoRdma,
+    /// The node keeps it for itself.
+    Leg {
+        /// The leg that it carries.
+        leg: String,
+    },
     /// A pod was given it under a resource that is no longer configured.
     HeldUnder {
         /// The resource.
@@ -100,6 +117,7 @@ impl fmt::Display for Withheld {
                 "it is a PF, whose VFs may be about to come; name its own address in pciAddresses or its ID in devices",
             ),
             Self::NoRdma => out.write_str("it has no RDMA device that could be shared"),
+            Self::Leg { leg } => write!(out, "the node keeps it for its own leg {leg}"),
             Self::HeldUnder { resource } => {
                 write!(out, "a pod holds it as {resource}, which is no longer configured")
             }
@@ -116,6 +134,7 @@ impl Withheld {
             Self::HasVfs => "has_vfs",
             Self::UnnamedPf => "unnamed_pf",
             Self::NoRdma => "no_rdma",
+            Self::Leg { .. } => "leg",
             Self::HeldUnder { .. } => "held_under_other_resource",
         }
     }
@@ -223,6 +242,9 @@ pub(crate) fn withheld(
             Subject::Auxiliary(part) => &part.rdma,
         };
         return rdma.is_empty().then_some(Withheld::NoRdma);
+    }
+    if let (Subject::Function, Some(leg)) = (gathered.subject, around.legs.get(&gathered.function.address)) {
+        return Some(Withheld::Leg { leg: leg.clone() });
     }
     let by_address = selectors.pci_addresses.contains(&gathered.function.address);
     if let (Subject::Function, FunctionRole::Physical { vfs, .. }) =
@@ -440,6 +462,31 @@ mod tests {
             healthy: true,
         };
         assert_eq!(assignment.pools[0].values().collect::<Vec<_>>(), [&expected]);
+    }
+
+    /// Though its own address is named, and by whatever name the leg knows the PF. A pod that has it keeps it.
+    #[test]
+    fn what_the_node_keeps_for_itself_is_in_no_pool() {
+        let (_folder, tree) = tree();
+        let legs = r#"[
+            {"name": "own", "kind": "vf", "pf": "rail0", "vf": 1, "network": "n", "address": "10.0.0.1/24"},
+            {"name": "wire", "kind": "pf", "pf": "enp1s0f1", "network": "n", "address": "10.1.0.1/24"}]"#;
+        let pools = pool("vf", r#""pciAddresses": ["01:10.0", "01:10.2"]"#);
+        let legs = Config::parse(&format!(r#"{{"pools": [{pools}], "legs": {legs}}}"#)).unwrap().legs;
+        let mut around = around(&tree);
+        let mut port = idle_link("enp1s0f0");
+        port.link.alt_names = vec!["rail0".to_owned()];
+        around.host = HostNetwork { links: BTreeMap::from([("enp1s0f0".to_owned(), port)]) };
+        let around = around.with_legs(&legs);
+        let assignment = assigned_among(&around, &pools, &[]);
+        assert_eq!(addresses(&assignment.pools[0]), ["0000:01:10.0"]);
+        let reason = &assignment.withheld[&hardware("0000:01:10.2")].reason;
+        assert_eq!(
+            (reason.name(), reason.to_string().as_str()),
+            ("leg", "the node keeps it for its own leg own")
+        );
+        let held = assigned_among(&around, &pools, &[("0000:01:10.2", "zerobridge.io/vf")]);
+        assert_eq!(addresses(&held.pools[0]), ["0000:01:10.0", "0000:01:10.2"]);
     }
 
     #[test]

@@ -246,6 +246,22 @@ pub fn require_room(
         .try_for_each(|(slot, set)| pick(records, network, slot, set, boot_id, None).map(|_| ()))
 }
 
+/// Those of `addresses` that the pool gives out at this moment, at most one from a set: what an owner that already uses them
+/// may ask for.
+///
+/// # Errors
+/// As [`check`], but for [`IpamError::NotLeased`].
+pub fn given_out(
+    records: &Records,
+    network: &str,
+    pool: &PoolConfig,
+    addresses: &[IpAddr],
+) -> Result<Vec<IpAddr>, IpamError> {
+    let pool = pool.in_force(records, network)?;
+    let of_set = |set: &RangeSet| addresses.iter().copied().find(|address| set.gives_out(*address));
+    Ok(pool.sets.iter().filter_map(of_set).collect())
+}
+
 fn held_addresses(records: &Records, network: &str, owner: &Owner) -> Result<Vec<IpAddr>, IpamError> {
     let leases = records.leases_of(owner)?;
     Ok(leases.into_iter().filter(|lease| lease.network == network).map(|lease| lease.address).collect())
@@ -302,7 +318,7 @@ fn requested_by_set(
 /// still another's.
 fn take(records: &Records, network: &str, asked: IpAddr, boot_id: &str) -> Result<Choice, IpamError> {
     match records.lease_at(network, asked)? {
-        Some(lease) if lease.boot_id == boot_id => {
+        Some(lease) if lease.boot_id == boot_id || lease.owner.is_leg() => {
             Err(IpamError::Taken { network: network.to_owned(), address: asked, holder: lease.owner })
         }
         Some(_) => Ok(Choice::Unused(asked)),

@@ -23,7 +23,9 @@ mod span;
 
 pub use cluster::{ClusterPool, POOL_KEYS};
 pub use error::{IpamError, PoolError};
-pub use lease::{Foreign, LeaseRequest, Leased, check, lease, pod_of, release, require_room, set_aside};
+pub use lease::{
+    Foreign, LeaseRequest, Leased, check, given_out, lease, pod_of, release, require_room, set_aside,
+};
 pub use pool::{DEFAULT_STATE_DIR, PoolConfig, state_dir};
 pub use probe::{ConflictProbe, GatewayProbe};
 pub use range::Range;

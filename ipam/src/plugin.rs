@@ -176,7 +176,8 @@ impl Call<'_> {
         };
         let mut transaction = ledger.begin().map_err(IpamError::from)?;
         for lease in transaction.leases_in(network).map_err(IpamError::from)? {
-            if !is_valid(&lease.owner) {
+            // No runtime knows the node's legs.
+            if !is_valid(&lease.owner) && !lease.owner.is_leg() {
                 release(&mut transaction, &lease.owner, network, self.host.now)?;
             }
         }

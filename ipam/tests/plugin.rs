@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use zerobridge_ledger::Ledger;
+use zerobridge_ledger::{Lease, Ledger, Owner};
 
 fn config(directory: &Path, subnet: &str) -> Value {
     json!({
@@ -149,13 +149,21 @@ fn garbage_collection_releases_what_is_not_listed_in_this_network_only() {
     green["name"] = json!("green");
     assert_eq!(call("ADD", "c3", &green).0, 0);
 
+    // And the node itself, which no runtime knows.
+    let mut ledger = Ledger::open(directory.path()).unwrap();
+    let of_c2 = ledger.leases().unwrap().into_iter().find(|lease| lease.owner.container_id == "c2").unwrap();
+    let address = "10.0.0.99".parse().unwrap();
+    let mut transaction = ledger.begin().unwrap();
+    transaction.insert_lease(&Lease { address, owner: Owner::leg("pods"), ..of_c2 }).unwrap();
+    transaction.commit().unwrap();
+
     let (code, error) = call("GC", "", &config);
     assert_eq!((code, &error["code"]), (1, &json!(7)));
     config["cni.dev/valid-attachments"] = json!([{"containerID": "c2", "ifname": "eth0"}]);
     assert_eq!(call("GC", "", &config), (0, Value::Null));
     let leases = Ledger::open(directory.path()).unwrap().leases().unwrap();
     let owners: Vec<&str> = leases.iter().map(|lease| lease.owner.container_id.as_str()).collect();
-    assert_eq!(owners, ["c2", "c3"]);
+    assert_eq!(owners, ["c2", "node:leg", "c3"]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub use probe::{Holder, ProbeError, ProbePace, answering_gateways, foreign_holde
 pub use rdma::{RdmaIndex, RdmaLink, RdmaNetnsMode, RdmaNode, RdmaPortLink, RdmaProtocol, RdmaSocket};
 pub use rtnl::{
     HostLink, HostNetwork, IfIndex, Link, LinkChange, Route, RtnlError, RtnlSocket, VfAdmin, VfAdminChange,
-    VfCounters, VfGuids, VfLinkState, VlanProtocol, VlanTag,
+    VfCounters, VfGuids, VfLinkState, VlanLink, VlanProtocol, VlanTag,
 };
 pub use sysctl::enable_ipv6;
 pub use sysfs::{

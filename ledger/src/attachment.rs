@@ -82,6 +82,14 @@ impl Records {
         Ok(self.read_attachments(condition, [&owner.container_id, &owner.ifname])?.into_iter().next())
     }
 
+    /// The attachments of the node's legs: VFs that the node keeps for itself, by device.
+    ///
+    /// # Errors
+    /// As [`attachment_of_device`](Self::attachment_of_device).
+    pub fn attachments_of_legs(&self) -> Result<Vec<Attachment>, LedgerError> {
+        self.read_attachments("WHERE container_id = ?1 ORDER BY device", [Owner::leg("").container_id])
+    }
+
     /// All attachments, by device.
     ///
     /// # Errors

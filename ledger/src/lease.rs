@@ -75,6 +75,15 @@ impl Records {
         self.read_leases(condition, [&owner.container_id, &owner.ifname])
     }
 
+    /// The leases of the node's legs in all networks, by leg.
+    ///
+    /// # Errors
+    /// As [`leases`](Self::leases).
+    pub fn leases_of_legs(&self) -> Result<Vec<Lease>, LedgerError> {
+        let condition = "container_id = ?1 AND released_at IS NULL ORDER BY ifname, network, family, key";
+        self.read_leases(condition, [Owner::leg("").container_id])
+    }
+
     /// The lease of one address; `None` also while it rests.
     ///
     /// # Errors
@@ -126,7 +135,7 @@ impl Records {
         self.read_resting(condition, [network, &pod.namespace, &pod.name, ifname])
     }
 
-    /// A lease from `low` to `high`, both included, that was made in another boot than `boot_id`: nobody uses it.
+    /// A lease from `low` to `high`, both included, that a container was given in another boot than `boot_id`: nobody uses it.
     /// Reads none of this boot's leases, so that it costs nothing where there is nothing to find.
     ///
     /// # Errors
@@ -141,9 +150,11 @@ impl Records {
         // The plus signs keep SQLite from choosing the primary key, which would make it read every lease of the stretch.
         for other in ["boot_id < ?5", "boot_id > ?5"] {
             let condition = format!(
-                "network = ?1 AND +family = ?2 AND +key BETWEEN ?3 AND ?4 AND released_at IS NULL AND {other} LIMIT 1"
+                "network = ?1 AND +family = ?2 AND +key BETWEEN ?3 AND ?4 AND released_at IS NULL AND {other}
+                 AND +container_id <> ?6 LIMIT 1"
             );
-            let stretch = params![network, family(low), key(low), key(high), boot_id];
+            let leg = Owner::leg("").container_id;
+            let stretch = params![network, family(low), key(low), key(high), boot_id, leg];
             if let Some(lease) = self.read_leases(&condition, stretch)?.into_iter().next() {
                 return Ok(Some(lease));
             }

@@ -2,11 +2,15 @@
 
 use std::io::Write;
 
-use zerobridge_device_plugin::{ConfigFile, Format, NodeConfig, PoolConfig, Selector, Selectors};
+use zerobridge_device_plugin::{
+    ConfigFile, Format, LegAddresses, LegConfig, LegKind, NodeConfig, PoolConfig, PortName, Selector,
+    Selectors,
+};
 use zerobridge_proto::chain;
 
 use crate::cli::CheckArguments;
 use crate::node::{identity, undecided};
+use crate::table::or_dash;
 use crate::{Failure, Finding, table, write_json};
 
 pub(crate) fn run(arguments: &CheckArguments, out: &mut impl Write) -> Result<Finding, Failure> {
@@ -31,6 +35,7 @@ pub(crate) fn run(arguments: &CheckArguments, out: &mut impl Write) -> Result<Fi
     writeln!(out, "{path}: a valid configuration {}", written_for(file.format))?;
     writeln!(out, "{whose} gets what stands in {}:", node.section)?;
     write_pools(out, &node)?;
+    write_legs(out, &node)?;
     if let Some(undecided) = undecided(&node.undecided, &arguments.identity) {
         writeln!(out, "note: {undecided}")?;
     }
@@ -58,6 +63,31 @@ fn write_pools(out: &mut impl Write, node: &NodeConfig) -> Result<(), Failure> {
     };
     let rows: Vec<_> = node.config.pools.iter().map(row).collect();
     Ok(table::write(out, ["POOL", "TYPE", "SHARES", "SELECTORS"], &rows)?)
+}
+
+/// The legs; nothing for a node that has none.
+fn write_legs(out: &mut impl Write, node: &NodeConfig) -> Result<(), Failure> {
+    if node.config.legs.is_empty() {
+        return Ok(());
+    }
+    let row = |leg: &LegConfig| {
+        let port = match &leg.port {
+            PortName::Netdev(name) => name.clone(),
+            PortName::Address(address) => address.to_string(),
+        };
+        let addresses = match &leg.addresses {
+            LegAddresses::Pool(_) => "of the pool".to_owned(),
+            LegAddresses::Fixed(nets) => nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        };
+        let place = match leg.kind {
+            LegKind::Vf { index, .. } => format!("{port} VF {index}"),
+            LegKind::Pf | LegKind::Vlan { .. } => port,
+        };
+        let vlan = or_dash(leg.kind.vlan().map(|vlan| vlan.to_string()).unwrap_or_default());
+        [leg.name.clone(), leg.kind.name().to_owned(), place, vlan, leg.network.clone(), addresses]
+    };
+    let rows: Vec<_> = node.config.legs.iter().map(row).collect();
+    Ok(table::write(out, ["LEG", "KIND", "PF", "VLAN", "NETWORK", "ADDRESSES"], &rows)?)
 }
 
 /// The names of the selectors of each alternative.

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Devices(DevicesArguments),
     /// Tells for each pool why it takes a device or does not
     Explain(ExplainArguments),
+    /// Lists the node's own legs in the pods' networks, and what is in the way of each
+    Legs(LegsArguments),
     /// Works on configurations
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -280,6 +282,15 @@ pub(crate) enum ConfigCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DevicesArguments {
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LegsArguments {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -73,6 +73,7 @@ fn by_device(pods: &[PodResources]) -> Owners {
                         namespace: Some(pod.namespace.clone()),
                         pod: Some(pod.name.clone()),
                         container: container.name.clone(),
+                        leg: None,
                     };
                     resources.insert(id.hardware.clone(), devices.resource_name.clone());
                     let known = owners.devices.entry(id.hardware).or_default();

@@ -15,6 +15,7 @@ mod install;
 mod ipam;
 mod kubelet;
 mod ledger;
+mod legs;
 mod node;
 mod owners;
 mod probe;
@@ -59,6 +60,9 @@ enum Failure {
     /// Something could not be installed, or taken off.
     #[error(transparent)]
     Install(#[from] install::InstallError),
+    /// The node's legs could not be looked at.
+    #[error(transparent)]
+    Legs(#[from] zerobridge_device_plugin::LegsError),
     /// There is no such device, or pool.
     #[error(transparent)]
     Unknown(#[from] explain::Unknown),
@@ -78,6 +82,7 @@ pub fn run(cli: &Cli, out: &mut impl Write, problems: &mut impl Write) -> ExitCo
     let finding = match &cli.command {
         Command::Devices(arguments) => devices::run(arguments, out, problems),
         Command::Explain(arguments) => explain::run(arguments, out, problems),
+        Command::Legs(arguments) => legs::run(arguments, out, problems),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(arguments, out),
         Command::Ipam(IpamCommand::List(arguments)) => ipam::list::run(arguments, out),
         Command::Ipam(IpamCommand::Adopt(arguments)) => ipam::adopt::run(arguments, out),

@@ -53,6 +53,7 @@ impl Node {
             dev: arguments.dev.clone(),
         };
         let around = Observer::open(&roots)?.look(Needs::of(&config.pools), true)?;
+        let around = around.with_legs(&config.legs);
         let (owners, owners_from, unanswered) = owners::read(&arguments.kubelet_root, &arguments.state_dir);
         notes.extend(unanswered);
         Ok(Self { config, around, owners, owners_from, notes })

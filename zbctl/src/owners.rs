@@ -1,4 +1,5 @@
-//! Who has which device: asked of the kubelet, or else read from the ledger.
+//! Who has which device: asked of the kubelet, or else read from the ledger. What the node keeps for itself only the ledger
+//! knows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,12 +7,12 @@ use std::path::Path;
 
 use serde::Serialize;
 use zerobridge_device_plugin::{Hardware, Holdings};
-use zerobridge_ledger::{Ledger, LedgerError};
+use zerobridge_ledger::{Attachment, Ledger, LedgerError};
 use zerobridge_proto::chain;
 
 use crate::kubelet;
 
-/// A container that has a device.
+/// A container that has a device, or a leg of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Owner {
@@ -19,8 +20,11 @@ pub(crate) struct Owner {
     pub(crate) namespace: Option<String>,
     /// The pod's name.
     pub(crate) pod: Option<String>,
-    /// The container's name; from the ledger, the ID of the pod's sandbox.
+    /// The container's name; from the ledger, the ID of the pod's sandbox. `node:leg` for a leg.
     pub(crate) container: String,
+    /// The leg's name; absent for a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) leg: Option<String>,
 }
 
 /// Who says who has which device.
@@ -46,7 +50,14 @@ pub(crate) struct Owners {
 pub(crate) fn read(kubelet_root: &Path, state_dir: &Path) -> (Owners, Option<Source>, Vec<String>) {
     let mut notes = Vec::new();
     match kubelet::owners(kubelet_root) {
-        Ok(owners) => return (owners, Some(Source::Kubelet), notes),
+        Ok(mut owners) => {
+            if Ledger::exists(state_dir)
+                && let Err(error) = owners.add_legs(state_dir)
+            {
+                notes.push(chain(&error));
+            }
+            return (owners, Some(Source::Kubelet), notes);
+        }
         Err(error) => notes.push(chain(&error)),
     }
     // None is made by looking for it.
@@ -66,17 +77,33 @@ pub(crate) fn read(kubelet_root: &Path, state_dir: &Path) -> (Owners, Option<Sou
 fn from_ledger(state_dir: &Path) -> Result<Owners, LedgerError> {
     let mut owners = Owners::default();
     for attachment in Ledger::open(state_dir)?.attachments()? {
-        let (namespace, pod) = attachment.pod.map(|pod| (pod.namespace, pod.name)).unzip();
-        let owner = Owner { namespace, pod, container: attachment.owner.container_id };
-        owners.devices.entry(Hardware::Function(attachment.device)).or_default().push(owner);
+        owners.add(attachment);
     }
     Ok(owners)
 }
 
+impl Owners {
+    fn add_legs(&mut self, state_dir: &Path) -> Result<(), LedgerError> {
+        Ledger::open(state_dir)?
+            .attachments_of_legs()?
+            .into_iter()
+            .for_each(|attachment| self.add(attachment));
+        Ok(())
+    }
+
+    fn add(&mut self, attachment: Attachment) {
+        let (namespace, pod) = attachment.pod.map(|pod| (pod.namespace, pod.name)).unzip();
+        let leg = attachment.owner.is_leg().then_some(attachment.owner.ifname);
+        let owner = Owner { namespace, pod, container: attachment.owner.container_id, leg };
+        self.devices.entry(Hardware::Function(attachment.device)).or_default().push(owner);
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.namespace, &self.pod) {
-            (Some(namespace), Some(pod)) => write!(out, "{namespace}/{pod}"),
+        match (&self.namespace, &self.pod, &self.leg) {
+            (_, _, Some(leg)) => write!(out, "leg {leg}"),
+            (Some(namespace), Some(pod), None) => write!(out, "{namespace}/{pod}"),
             _ => write!(out, "container {}", self.container),
         }
     }

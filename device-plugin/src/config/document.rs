@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 use zerobridge_proto::cni::nearest;
 
 use super::ConfigError;
@@ -203,6 +204,37 @@ impl Placed {
     {
         let place = self.place.clone();
         read(&self.text()?).map_err(|source| ConfigError::invalid(place, source))
+    }
+
+    /// The value as it is, for whoever knows its keys. None of them is written twice.
+    pub(super) fn value(self) -> Result<Value, ConfigError> {
+        let within =
+            |key: &str, json| Self { json, place: joined(&self.place, key), spelling: self.spelling };
+        Ok(match self.json {
+            Json::Object(entries) => {
+                let mut map = Map::new();
+                for (key, json) in entries {
+                    let value = within(&key, json).value()?;
+                    if map.insert(key.clone(), value).is_some() {
+                        return Err(ConfigError::RepeatedKey { key: joined(&self.place, &key) });
+                    }
+                }
+                Value::Object(map)
+            }
+            Json::List(values) => {
+                let placed = |(index, json)| {
+                    let place = format!("{}[{index}]", self.place);
+                    Self { json, place, spelling: self.spelling }.value()
+                };
+                Value::Array(values.into_iter().enumerate().map(placed).collect::<Result<_, _>>()?)
+            }
+            Json::Text(text) => Value::String(text),
+            Json::Flag(flag) => Value::Bool(flag),
+            Json::Number(number) => number.into(),
+            // As it was printed when it was read.
+            Json::Other(text) => serde_json::from_str(&text).map_err(ConfigError::Syntax)?,
+            Json::Null => Value::Null,
+        })
     }
 
     fn wrong_kind(self, expected: &'static str) -> ConfigError {

@@ -152,6 +152,18 @@ pub enum ConfigError {
         /// Where the section stands.
         place: String,
     },
+    /// Two legs where one is meant.
+    #[error("{first} and {second} are both {what}; {remedy}")]
+    RepeatedLeg {
+        /// Where the earlier leg stands.
+        first: String,
+        /// Where the later leg stands.
+        second: String,
+        /// What they have in common.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Two pools with one resource.
     #[error("{first} and {second} both offer {resource}; rename one, or merge their selectors")]
     RepeatedResource {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::document::Placed;
 use super::glob::Glob;
-use super::{CdiMode, Config, ConfigError, PoolConfig, own, rdma_shared, sriov_network};
+use super::{CdiMode, Config, ConfigError, LegConfig, PoolConfig, own, rdma_shared, sriov_network};
 use crate::resource::ResourceName;
 
 /// A file, completely checked: a mistake in what is for another node is a mistake too.
@@ -19,6 +19,7 @@ pub struct ConfigFile {
     pub notices: Vec<Notice>,
     pub(super) sections: Vec<Section>,
     pub(super) pools: Vec<PoolConfig>,
+    pub(super) legs: Vec<LegConfig>,
     pub(super) cdi: CdiMode,
 }
 
@@ -63,7 +64,7 @@ pub struct NodeConfig {
     pub undecided: Vec<String>,
 }
 
-/// Pools for some nodes.
+/// Pools and legs for some nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Section {
     /// The node has one of these names. Empty if any will do.
@@ -71,6 +72,7 @@ pub(super) struct Section {
     /// The node has all of these labels.
     pub(super) labels: BTreeMap<String, Glob>,
     pub(super) pools: Vec<PoolConfig>,
+    pub(super) legs: Vec<LegConfig>,
 }
 
 impl ConfigFile {
@@ -106,24 +108,25 @@ impl ConfigFile {
         self.pools.iter().chain(of_sections).map(|pool| &pool.resource)
     }
 
-    /// What it says to a node: the first section that is for it, or else what stands in `pools`.
+    /// What it says to a node: the first section that is for it, or else what stands in `pools` and `legs`.
     #[must_use]
     pub fn for_node(&self, node: &NodeIdentity) -> NodeConfig {
         let mut undecided = Vec::new();
-        let mut chosen = ("pools".to_owned(), &self.pools);
+        let mut chosen = ("pools".to_owned(), &self.pools, &self.legs);
         for (position, section) in self.sections.iter().enumerate() {
             let place = format!("nodes[{position}]");
             match section.is_for(node) {
                 Some(true) => {
-                    chosen = (place, &section.pools);
+                    chosen = (place, &section.pools, &section.legs);
                     break;
                 }
                 Some(false) => {}
                 None => undecided.push(place),
             }
         }
-        let (section, pools) = chosen;
-        NodeConfig { config: Config { pools: pools.clone(), cdi: self.cdi }, section, undecided }
+        let (section, pools, legs) = chosen;
+        let config = Config { pools: pools.clone(), legs: legs.clone(), cdi: self.cdi };
+        NodeConfig { config, section, undecided }
     }
 }
 

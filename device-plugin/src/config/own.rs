@@ -7,7 +7,7 @@ use super::document::{Fields, Placed};
 use super::file::{ConfigFile, Format, Section};
 use super::glob::Glob;
 use super::pool::MOST_SHARES;
-use super::{CdiMode, ConfigError, PoolConfig, PoolKind, PoolRdma, names, pool_rdma, selectors};
+use super::{CdiMode, ConfigError, PoolConfig, PoolKind, PoolRdma, leg, names, pool_rdma, selectors};
 use crate::device::DeviceId;
 use crate::duration;
 use crate::health::{Check, HealthPolicy, Policy};
@@ -16,10 +16,10 @@ use crate::resource::{DEFAULT_PREFIX, ResourceName};
 use crate::selector::{Selector, Selectors};
 
 /// The keys of a file.
-pub(super) const TOP_KEYS: &[&str] = &["$schema", "pools", "nodes", "cdi"];
+pub(super) const TOP_KEYS: &[&str] = &["$schema", "pools", "legs", "nodes", "cdi"];
 
 /// The keys of an entry of `nodes`.
-pub(super) const SECTION_KEYS: &[&str] = &["names", "labels", "pools"];
+pub(super) const SECTION_KEYS: &[&str] = &["names", "labels", "pools", "legs"];
 
 /// The keys of a pool.
 pub(super) const POOL_KEYS: &[&str] = &[
@@ -89,7 +89,8 @@ pub(super) fn read(document: Placed, resource_prefix: Option<&str>) -> Result<Co
         }
         None => Vec::new(),
     };
-    Ok(ConfigFile { format: Format::Own, notices: Vec::new(), sections, pools, cdi })
+    let legs = fields.take("legs").map_or_else(|| Ok(Vec::new()), leg::legs)?;
+    Ok(ConfigFile { format: Format::Own, notices: Vec::new(), sections, pools, legs, cdi })
 }
 
 fn section(section: Placed, prefix: &str) -> Result<Section, ConfigError> {
@@ -100,7 +101,8 @@ fn section(section: Placed, prefix: &str) -> Result<Section, ConfigError> {
         return Err(ConfigError::NoCondition { place: fields.place().to_owned() });
     }
     let pools = pools(fields.require("pools", "the pools of these nodes")?, prefix)?;
-    Ok(Section { names, labels, pools })
+    let legs = fields.take("legs").map_or_else(|| Ok(Vec::new()), leg::legs)?;
+    Ok(Section { names, labels, pools, legs })
 }
 
 fn labels(labels: Placed) -> Result<BTreeMap<String, Glob>, ConfigError> {

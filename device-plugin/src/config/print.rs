@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::own::{ANY, CHECKS, HOLD_DOWN, POLICIES, PREFERENCES};
-use super::{CdiMode, Config, PoolConfig, PoolRdma};
+use super::{CdiMode, Config, LegAddresses, LegConfig, LegKind, PoolConfig, PoolRdma, PortName};
 use crate::duration;
 use crate::health::HealthPolicy;
 use crate::selector::{LINK_TYPES, Selector, Selectors, VDPA_TYPES};
@@ -20,6 +20,36 @@ impl Serialize for Config {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("cdi", word(&CdiMode::WORDS, self.cdi))?;
         map.serialize_entry("pools", &self.pools)?;
+        if !self.legs.is_empty() {
+            map.serialize_entry("legs", &self.legs)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for LegConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("kind", self.kind.name())?;
+        match &self.port {
+            PortName::Netdev(name) => map.serialize_entry("pf", name)?,
+            PortName::Address(address) => map.serialize_entry("rootDevice", &address.to_string())?,
+        }
+        if let LegKind::Vf { index, .. } = self.kind {
+            map.serialize_entry("vf", &index)?;
+        }
+        if let Some(vlan) = self.kind.vlan() {
+            map.serialize_entry("vlan", &vlan)?;
+        }
+        if let Some(mtu) = self.mtu {
+            map.serialize_entry("mtu", &mtu)?;
+        }
+        map.serialize_entry("network", &self.network)?;
+        match &self.addresses {
+            LegAddresses::Pool(ipam) => map.serialize_entry("ipam", ipam)?,
+            LegAddresses::Fixed(addresses) => map.serialize_entry("address", &texts(addresses))?,
+        }
         map.end()
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn read(document: Placed, resource_prefix: Option<&str>) -> Result<Co
     }
     names::check(&pools, &places)?;
     let cdi = CdiMode::default();
-    Ok(ConfigFile { format: Format::RdmaShared, notices, sections: Vec::new(), pools, cdi })
+    Ok(ConfigFile { format: Format::RdmaShared, notices, sections: Vec::new(), pools, legs: Vec::new(), cdi })
 }
 
 fn pool(pool: Placed, prefix: &str, notices: &mut Vec<Notice>) -> Result<Option<PoolConfig>, ConfigError> {

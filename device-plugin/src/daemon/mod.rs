@@ -5,6 +5,7 @@
 mod configuration;
 mod doors;
 mod endpoints;
+mod legs;
 mod rehearsal;
 mod report;
 mod upkeep;
@@ -20,24 +21,31 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task;
 use tracing::info;
+use zerobridge_cni_sriov::Repairer;
 use zerobridge_kernel::{BootIdError, DevFolder, Sysfs, boot_id, watch_devices};
 
 use crate::allocation::Allocator;
 use crate::answers::Giving;
 use crate::cluster::{ApiAccess, ApiServer, EventRecorder, EventSink, IpBlocks};
+use crate::inventory::Look;
 use crate::kubelet::{KubeletDir, Registrations};
+use crate::leg::Keeper;
 use crate::lookout::{Audience, Lookout, Sources};
 use crate::observer::{ObserveError, Observer, Roots};
 use crate::operations::{Heartbeat, Metrics};
 use configuration::{Configuration, Node};
 use doors::Doors;
 use endpoints::{Endpoints, Place};
+use legs::Legs;
 use report::Report;
 use upkeep::Upkeep;
 
 pub use configuration::ConfigurationError;
 pub use endpoints::PresenceError;
 pub use rehearsal::{dry_run, node_config};
+
+/// How long a VF that a CNI call is changing is waited for; the next try is near.
+const VF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the daemon finds things, and who it is.
 #[derive(Clone, Debug)]
@@ -199,12 +207,19 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let first = offers.borrow_and_update().clone();
     endpoints.follow(first)?;
     // After the pools are entered: a node is not ready because it has none yet.
-    let report = Report::new(looks.clone(), upkeep.held(), real);
+    let legs = keep_legs(&settings, &configuration, &looks, &upkeep)?;
+    let report = Report::new(looks.clone(), upkeep.held(), legs.statuses(), real);
     let answering = doors.answer(&report.operations(metrics, registrations, heartbeat));
 
     let outcome = {
         let mut parts = std::pin::pin!(async {
-            tokio::join!(configuration.run(), upkeep.run(giving), lookout.run(sources))
+            // Of another machine's files nothing can be set up here.
+            let legs = async {
+                if real {
+                    legs.run().await;
+                }
+            };
+            tokio::join!(configuration.run(), upkeep.run(giving), lookout.run(sources), legs)
         });
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -235,6 +250,30 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         blocks.abort();
     }
     Ok(outcome.and(left)?)
+}
+
+/// What changes VFs beside the CNI plugin.
+fn repairer(settings: &Settings, on_behalf_of: &str) -> Result<Repairer, DaemonError> {
+    Ok(Repairer {
+        sysfs: Sysfs::new(&settings.roots.sysfs),
+        run_dir: settings.run_dir.clone(),
+        cdi_dir: settings.cdi_dir.clone(),
+        boot_id: boot_id(&settings.roots.procfs).map_err(DaemonError::BootId)?,
+        on_behalf_of: on_behalf_of.to_owned(),
+        patience: VF_PATIENCE,
+    })
+}
+
+/// What keeps the node's legs, not begun yet.
+fn keep_legs(
+    settings: &Settings,
+    configuration: &Configuration,
+    looks: &watch::Receiver<Arc<Look>>,
+    upkeep: &Upkeep,
+) -> Result<Legs, DaemonError> {
+    let repairer = repairer(settings, "the keeper of the node's legs")?;
+    let keeper = Keeper::new(settings.state_dir.clone(), repairer);
+    Ok(Legs::new(keeper, configuration.configs(), looks.clone(), upkeep.held()))
 }
 
 /// Begins to claim blocks of cluster-wide pools, if there are any to claim from.

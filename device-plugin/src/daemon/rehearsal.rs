@@ -40,13 +40,14 @@ async fn configuration(settings: &Settings) -> Result<Configuration, DaemonError
 /// [`DaemonError::Configuration`], [`DaemonError::Observe`].
 pub async fn dry_run(settings: &Settings) -> Result<serde_json::Value, DaemonError> {
     let configuration = configuration(settings).await?;
-    let pools = configuration.configs().borrow().pools.clone();
+    let Config { pools, legs, .. } = Config::clone(&configuration.configs().borrow());
     let method = *configuration.methods().borrow();
     let held = PodResourcesClient::new(settings.kubelet_root.clone()).ask().await.map(Arc::new);
-    let around = Observer::open(&settings.roots)?.look(Needs::of(&pools), true)?;
+    let around = Observer::open(&settings.roots)?.look(Needs::of(&pools), true)?.with_legs(&legs);
     let mut inventory = Inventory::default();
     inventory.configure(pools);
     inventory.update(&around, held.as_deref(), &DirtyVfs::new(), Instant::now());
     let looks = watch::Sender::new(Arc::new(inventory.look(around, method)));
-    Ok(Report::new(looks.subscribe(), watch::Sender::new(held).subscribe(), false).devices())
+    let (held, legs) = (watch::Sender::new(held), watch::Sender::default());
+    Ok(Report::new(looks.subscribe(), held.subscribe(), legs.subscribe(), false).devices())
 }

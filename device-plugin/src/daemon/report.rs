@@ -13,6 +13,7 @@ use zerobridge_proto::{PciAddress, chain};
 
 use crate::inventory::{Look, PoolLook};
 use crate::kubelet::Registrations;
+use crate::leg::{LegStanding, LegStatus};
 use crate::operations::{Counters, DeviceCount, Heartbeat, Metrics, Operations, Snapshot, VfTraffic};
 use crate::pod_resources::{Held, Holder};
 use crate::rdma::Obstacle;
@@ -22,6 +23,7 @@ use crate::rdma::Obstacle;
 pub(super) struct Report {
     looks: watch::Receiver<Arc<Look>>,
     held: watch::Receiver<Option<Arc<Held>>>,
+    legs: watch::Receiver<Arc<Vec<LegStatus>>>,
     /// Whether the look was at this machine, so that its kernel can be asked about the VFs.
     real: bool,
 }
@@ -37,6 +39,8 @@ struct Devices {
     holders_known: bool,
     /// What keeps the node from giving what its pools promise.
     obstacles: Vec<String>,
+    /// The node's own legs in the pods' networks.
+    legs: Vec<LegStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,9 +70,10 @@ impl Report {
     pub(super) fn new(
         looks: watch::Receiver<Arc<Look>>,
         held: watch::Receiver<Option<Arc<Held>>>,
+        legs: watch::Receiver<Arc<Vec<LegStatus>>>,
         real: bool,
     ) -> Self {
-        Self { looks, held, real }
+        Self { looks, held, legs, real }
     }
 
     /// The HTTP face of the daemon.
@@ -97,6 +102,12 @@ impl Report {
             obstacles: obstacles.collect(),
             devices: look.pools.iter().map(|pool| count(pool, held.as_deref())).collect(),
             withheld,
+            legs: self
+                .legs
+                .borrow()
+                .iter()
+                .map(|leg| (leg.name.clone(), leg.state == LegStanding::Up))
+                .collect(),
             traffic: if self.real { traffic(&look, held.as_deref()) } else { Vec::new() },
         }
     }
@@ -110,6 +121,7 @@ impl Report {
             withheld: withheld.map(|(device, reason)| (device.to_string(), reason.to_string())).collect(),
             holders_known: held.is_some(),
             obstacles: look.obstacles.iter().map(ToString::to_string).collect(),
+            legs: self.legs.borrow().to_vec(),
         };
         // Maps with text for keys, which JSON can hold.
         serde_json::to_value(document).unwrap_or_default()

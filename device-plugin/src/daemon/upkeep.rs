@@ -10,11 +10,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
-use zerobridge_cni_sriov::Repairer;
-use zerobridge_kernel::{Sysfs, boot_id};
 use zerobridge_proto::chain;
 
-use super::{DaemonError, Settings};
+use super::{DaemonError, Settings, repairer};
 use crate::answers::Giving;
 use crate::blocking::blocking;
 use crate::cluster::{Event, EventSink, Subject};
@@ -39,9 +37,6 @@ const PASS_PERIOD: Duration = Duration::from_secs(30);
 /// under way takes seconds, an admission that has allocated and not yet been listed less.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How long a VF that a CNI call is changing is waited for; the next pass is near.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// Does it.
 #[derive(Debug)]
 pub(super) struct Upkeep {
@@ -63,14 +58,7 @@ impl Upkeep {
         metrics: Metrics,
         cluster: EventSink,
     ) -> Result<Self, DaemonError> {
-        let repairer = Repairer {
-            sysfs: Sysfs::new(&settings.roots.sysfs),
-            run_dir: settings.run_dir.clone(),
-            cdi_dir: settings.cdi_dir.clone(),
-            boot_id: boot_id(&settings.roots.procfs).map_err(DaemonError::BootId)?,
-            on_behalf_of: "the reconciler of the device plugin".to_owned(),
-            patience: PATIENCE,
-        };
+        let repairer = repairer(settings, "the reconciler of the device plugin")?;
         Ok(Self {
             kubelet: PodResourcesClient::new(settings.kubelet_root.clone()),
             reconciler: Some(Reconciler::new(settings.state_dir.clone(), repairer, GRACE)),

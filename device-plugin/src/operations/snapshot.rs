@@ -27,6 +27,8 @@ pub(crate) struct Snapshot {
     pub withheld: BTreeMap<&'static str, u64>,
     /// What is in the way of pools: the reason in one word, and the pool.
     pub obstacles: BTreeSet<(&'static str, String)>,
+    /// Whether each of the node's own legs has its addresses and a carrier.
+    pub legs: BTreeMap<String, bool>,
     /// What each VF has carried.
     pub traffic: Vec<VfTraffic>,
 }
@@ -144,6 +146,11 @@ impl Collector for Readings {
             let labels = [("pool", pool.as_str()), ("reason", *reason)];
             ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Whether a leg of the node has its addresses and a carrier.";
+        let mut family = encoder.encode_descriptor("leg_up", help, None, gauge)?;
+        for (leg, &up) in &self.snapshot.legs {
+            ConstGauge::new(i64::from(up)).encode(family.encode_family(&[("leg", leg.as_str())])?)?;
+        }
         let help = "Whether the kubelet knows the devices of a pool.";
         let mut family = encoder.encode_descriptor("registered", help, None, gauge)?;
         for (pool, standing) in &self.registrations {
@@ -210,6 +217,7 @@ mod tests {
                 unhealthy_allocated: 4,
             }],
             withheld: BTreeMap::from([("host_use", 1)]),
+            legs: BTreeMap::from([("pods".to_owned(), true), ("wire".to_owned(), false)]),
             obstacles: [("no_uverbs", "zerobridge.io/vf".to_owned())].into(),
             traffic: vec![vf, held],
         };
@@ -228,6 +236,8 @@ mod tests {
             r#"zerobridge_devices{pool="zerobridge.io/vf",state="unhealthy",use="allocated"} 4"#,
             r#"zerobridge_withheld_devices{reason="host_use"} 1"#,
             r#"zerobridge_obstacles{pool="zerobridge.io/vf",reason="no_uverbs"} 1"#,
+            r#"zerobridge_leg_up{leg="pods"} 1"#,
+            r#"zerobridge_leg_up{leg="wire"} 0"#,
             r#"zerobridge_registered{pool="zerobridge.io/a"} 0"#,
             r#"zerobridge_registered{pool="zerobridge.io/b"} 1"#,
             "# TYPE zerobridge_vf_receive_packets counter",

@@ -77,7 +77,10 @@ impl Reconciler {
             return Ok(Reconciliation::default());
         }
         let mut ledger = Ledger::open(&self.state_dir)?;
-        let (attachments, leases) = (ledger.attachments()?, ledger.leases()?);
+        let (mut attachments, mut leases) = (ledger.attachments()?, ledger.leases()?);
+        // What the node's legs have outlives boots and has no pod; whoever keeps the legs ends it.
+        attachments.retain(|record| !record.owner.is_leg());
+        leases.retain(|lease| !lease.owner.is_leg());
         let now = UnixSeconds::from(now);
         let situation = self.situation(held, machine, now);
 
@@ -119,7 +122,7 @@ impl Reconciler {
             let decision = situation.decide(&record, &fate(&record.sandbox));
             (record, decision)
         };
-        Ok(attachments.into_iter().map(decide).collect())
+        Ok(attachments.into_iter().filter(|record| !record.owner.is_leg()).map(decide).collect())
     }
 
     fn situation<'a>(
@@ -315,6 +318,28 @@ mod tests {
             assert_eq!(dirty.len(), 1);
             assert_eq!((world.owners(), world.resting()), (vec![owner("c1")], vec!["10.0.0.6".to_owned()]));
         }
+    }
+
+    /// Whatever boot its promises are from: it has no namespace and no pod that would tell.
+    #[test]
+    fn what_a_leg_has_is_left_to_whoever_keeps_legs() {
+        let mut world = World::new();
+        let owner = Owner::leg("pods");
+        world.attach(
+            &Attachment { boot_id: "another".to_owned(), owner: owner.clone(), ..record() },
+            "10.0.0.5",
+        );
+        assert_eq!(world.pass(Some(&Held::default())), Reconciliation::default());
+        assert_eq!((world.owners(), world.ledger().leases().unwrap().len()), (vec![owner.clone()], 1));
+        let mut ledger = world.ledger();
+        let mut transaction = ledger.begin().unwrap();
+        transaction.remove_attachment(&owner).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(
+            world.pass(Some(&Held::default())),
+            Reconciliation::default(),
+            "a lease alone is no fault"
+        );
     }
 
     /// Addresses that nobody takes back keep their record, and the VF, which is home, is fit for the next pod.

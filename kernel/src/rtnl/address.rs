@@ -34,28 +34,49 @@ impl RtnlSocket {
     /// # Errors
     /// [`RtnlError`].
     pub fn add_address(&mut self, index: IfIndex, address: IpNet) -> Result<(), RtnlError> {
-        let mut message = AddressMessage::default();
-        message.header.index = index.0;
-        message.header.prefix_len = address.prefix_len();
-        message.attributes.push(AddressAttribute::Local(address.addr()));
-        message.attributes.push(AddressAttribute::Address(address.addr()));
+        let mut message = message_of(index, address);
         match address {
             IpNet::V4(net) => {
-                message.header.family = AddressFamily::Inet;
                 // A /31 or /32 has no broadcast address (RFC 3021).
                 if net.prefix_len() < 31 {
                     message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
                 }
             }
-            IpNet::V6(_) => {
-                message.header.family = AddressFamily::Inet6;
-                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            }
+            IpNet::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
         }
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE, || {
             format!("give interface {} the address {address}", index.0)
         })
     }
+
+    /// Takes an address from a link, and the route to its prefix with it. One that is not there is no error.
+    ///
+    /// # Errors
+    /// [`RtnlError`].
+    pub fn delete_address(&mut self, index: IfIndex, address: IpNet) -> Result<(), RtnlError> {
+        let message = message_of(index, address);
+        let deleted = self.change(RouteNetlinkMessage::DelAddress(message), 0, || {
+            format!("take the address {address} from interface {}", index.0)
+        });
+        match deleted {
+            Err(error) if error.errno() == Some(nix::libc::EADDRNOTAVAIL) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// What names an address of a link in a request.
+fn message_of(index: IfIndex, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index.0;
+    message.header.prefix_len = address.prefix_len();
+    message.header.family = match address {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    };
+    message.attributes.push(AddressAttribute::Local(address.addr()));
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    message
 }
 
 /// The address in a message, with the length of its prefix.
@@ -107,5 +128,9 @@ mod tests {
         let shown = pod.ip("-6 addr show dev v0 scope global");
         assert!(!shown.contains("tentative"), "{shown}");
         assert!(pod.ip("-4 addr show dev v0").contains("brd 10.1.0.255"));
+        for address in [wanted[0], wanted[2], wanted[0], wanted[2]] {
+            rtnl.delete_address(index, address).unwrap();
+        }
+        assert_eq!(rtnl.addresses(index).unwrap(), wanted[1..2]);
     }
 }

@@ -12,6 +12,7 @@ mod reading;
 mod route;
 mod socket;
 mod vf;
+mod vlan;
 
 pub use host::{HostLink, HostNetwork};
 #[cfg(feature = "events")]
@@ -22,3 +23,4 @@ pub(crate) use reading::read_all_of;
 pub use route::Route;
 pub use socket::{RtnlError, RtnlSocket};
 pub use vf::{VfAdmin, VfAdminChange, VfCounters, VfGuids, VfLinkState, VlanProtocol, VlanTag};
+pub use vlan::VlanLink;

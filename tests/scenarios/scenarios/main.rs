@@ -20,6 +20,7 @@ mod hand;
 mod health;
 mod inventory;
 mod lab;
+mod legs;
 mod node_install;
 mod rdma_attachment;
 mod rdma_exclusive;
@@ -35,7 +36,7 @@ use group::{Bench, Group};
 use libtest_mimic::Arguments;
 
 // Those of one VM one after the other, and in the first those that need no node before those that start one.
-const GROUPS: [Group; 21] = [
+const GROUPS: [Group; 22] = [
     lab::GROUP,
     del::GROUP,
     addresses::GROUP,
@@ -49,6 +50,7 @@ const GROUPS: [Group; 21] = [
     health::GROUP,
     zbctl::GROUP,
     node_install::GROUP,
+    legs::GROUP,
     conformance::GROUP,
     defects::GROUP,
     rdma_shared::GROUP,

@@ -89,6 +89,20 @@ zerobridge.io/rack  netDevice  -       any
         assert_eq!((finding, told), (Finding::Fine, format!("{head}{expected}")));
     }
 
+    let legs = r#"{"pools": [{"resourceName": "vf", "selectors": {"any": true}}], "legs": [
+        {"name": "pods", "kind": "vlan", "pf": "ens1f0", "vlan": 100, "network": "blue", "ipam": {"subnet": "10.0.0.0/24"}},
+        {"name": "own", "kind": "vf", "rootDevice": "01:00.0", "vf": 3, "network": "green", "address": "10.1.0.1/24"}]}"#;
+    let (_, shown) = told(folder.path(), legs, nobody);
+    assert!(
+        shown.ends_with(
+            "LEG   KIND  PF                 VLAN  NETWORK  ADDRESSES
+pods  vlan  ens1f0             100   blue     of the pool
+own   vf    0000:01:00.0 VF 3  -     green    10.1.0.1/24
+"
+        ),
+        "{shown}"
+    );
+
     let elsewhere =
         r#"{"nodes": [{"names": ["gpu-*"], "pools": [{"resourceName": "a", "selectors": {"any": true}}]}]}"#;
     let (finding, told) = told(folder.path(), elsewhere, nobody);

@@ -22,7 +22,8 @@ fn machine(tree: &SysfsTree) {
 }
 
 fn owner(pod: &str) -> Owner {
-    Owner { namespace: Some("team".to_owned()), pod: Some(pod.to_owned()), container: "main".to_owned() }
+    let (namespace, pod) = (Some("team".to_owned()), Some(pod.to_owned()));
+    Owner { namespace, pod, container: "main".to_owned(), leg: None }
 }
 
 fn prepared() -> Node {

@@ -314,8 +314,12 @@ fn the_whole_answer_says_what_the_device_is_and_what_each_pool_makes_of_it() {
     ]}"#;
     let mut node = node(machine_of(machine), pools);
     let device = Hardware::Function("0000:01:10.0".parse().unwrap());
-    let owner =
-        Owner { namespace: Some("team".into()), pod: Some("train-0".into()), container: "main".into() };
+    let owner = Owner {
+        namespace: Some("team".into()),
+        pod: Some("train-0".into()),
+        container: "main".into(),
+        leg: None,
+    };
     node.owners.devices.insert(device, vec![owner]);
     assert_eq!(
         told(&node, "0000:01:10.0", None, false).unwrap(),

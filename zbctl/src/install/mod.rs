@@ -82,4 +82,7 @@ pub(crate) enum InstallError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The node's legs.
+    #[error(transparent)]
+    Legs(#[from] zerobridge_device_plugin::LegsError),
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use zerobridge_cni_sriov::Repairer;
-use zerobridge_device_plugin::{Decision, Held, Reconciler};
+use zerobridge_device_plugin::{Decision, Held, LegStatus, Reconciler, end_legs};
 use zerobridge_kernel::{Machine, Scanner, Sysfs, boot_id};
 use zerobridge_ledger::{Attachment, Lease, Ledger, LedgerError, Owner, Records};
 use zerobridge_proto::{PciAddress, chain};
@@ -88,7 +88,7 @@ fn as_text<S: serde::Serializer>(device: &PciAddress, out: S) -> Result<S::Ok, S
 #[derive(Debug)]
 pub(super) struct Promiser {
     state_dir: PathBuf,
-    boot_id: String,
+    repairer: Repairer,
     machine: Machine,
     /// What pods hold, if the kubelet says.
     held: Result<Held, String>,
@@ -103,13 +103,13 @@ impl Promiser {
             sysfs: Sysfs::new(&arguments.sysfs),
             run_dir: arguments.run_dir.clone(),
             cdi_dir: arguments.cdi_dir.clone(),
-            boot_id: boot_id.clone(),
+            boot_id,
             on_behalf_of: "zbctl node uninstall".to_owned(),
             patience: CALL_PATIENCE,
         };
         Ok(Self {
             state_dir: arguments.state_dir.clone(),
-            boot_id,
+            repairer: repairer.clone(),
             machine: Scanner::new(Sysfs::new(&arguments.sysfs)).scan()?,
             held: kubelet::held(&arguments.kubelet_root).map_err(|error| chain(&error)),
             reconciler: Reconciler::new(arguments.state_dir.clone(), repairer, GRACE),
@@ -123,7 +123,7 @@ impl Promiser {
 
     /// Whether a ledger may go: nobody has a VF or an address of it.
     pub(super) fn is_free(&self, records: &Records) -> Result<bool, LedgerError> {
-        Ok(records.attachments()?.is_empty() && alone(records, &self.boot_id)?.is_empty())
+        Ok(records.attachments()?.is_empty() && alone(records, &self.repairer.boot_id)?.is_empty())
     }
 
     /// What is owed. Changes nothing.
@@ -145,8 +145,19 @@ impl Promiser {
             }
         }
         let ledger = Ledger::open(&self.state_dir)?;
-        promises.addresses = alone(&ledger, &self.boot_id)?;
+        promises.addresses = alone(&ledger, &self.repairer.boot_id)?;
         Ok(promises)
+    }
+
+    /// Takes away the legs that the node has in its pods' networks. Returns a line for each of which something is left.
+    pub(super) fn end_legs(&self) -> Result<Vec<String>, InstallError> {
+        let (repairer, held) = (self.repairer.clone(), self.held.as_ref().ok());
+        let left = end_legs(&self.state_dir, repairer, &self.machine, held, SystemTime::now())?;
+        let line = |leg: LegStatus| {
+            let problem = leg.problem.unwrap_or_else(|| leg.state.name().to_owned());
+            format!("the node's leg {} cannot be taken away: {problem}", leg.name)
+        };
+        Ok(left.into_iter().map(line).collect())
     }
 
     /// Gives back what nobody owns, by the reconciler's own pass. Returns a line for each, and what is owed then.

@@ -75,6 +75,8 @@ fn uninstall(arguments: &UninstallArguments, out: &mut impl Write) -> Result<Fin
         writeln!(out, "the networks were taken off, the programs stay: {REMEDY}")?;
         return Ok(Finding::Problem);
     }
+    // No pod is left that the node would have to reach.
+    problems.extend(promiser.end_legs()?);
     take_all(&record, false, out, &mut problems)?;
     if !arguments.keep_state {
         let remains = remains::remove(arguments, &promiser);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 use zerobridge_blocks::Pool;
 use zerobridge_kernel::{BootIdError, boot_id};
-use zerobridge_ledger::{Lease, Ledger, LedgerError, Pod, Records, UnixSeconds};
+use zerobridge_ledger::{Lease, Ledger, LedgerError, Owner, Pod, Records, UnixSeconds};
 
 use crate::cli::ListArguments;
 use crate::table::{self, or_dash};
@@ -128,7 +128,8 @@ fn read(records: &Records, arguments: &ListArguments, boot_id: &str) -> Result<A
     };
     let mut addresses: Vec<Row> = Vec::new();
     addresses.extend(records.leases()?.into_iter().map(|lease| {
-        let state = if lease.boot_id == boot_id { State::Leased } else { State::OfEarlierBoot };
+        let is_used = lease.boot_id == boot_id || lease.owner.is_leg();
+        let state = if is_used { State::Leased } else { State::OfEarlierBoot };
         let since = lease.created_at;
         Row::of(lease, state, since, None)
     }));
@@ -240,9 +241,14 @@ impl Row {
         }
     }
 
+    fn is_leg(&self) -> bool {
+        self.container == Owner::leg(&self.interface).container_id
+    }
+
     fn cells(&self, now: UnixSeconds) -> [String; 8] {
         let owner = match &self.pod {
             Some(pod) => format!("{}/{} {}", pod.namespace, pod.name, self.interface),
+            None if self.is_leg() => format!("leg {}", self.interface),
             None => format!("container {} {}", self.container, self.interface),
         };
         let until = self.until.map(|until| match until.saturating_sub(now.0) {

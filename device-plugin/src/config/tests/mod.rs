@@ -1,6 +1,7 @@
 //! Configurations that are read, and every complaint with the place and the remedy it must name.
 
 mod formats;
+mod leg;
 mod own;
 mod print;
 mod rdma;

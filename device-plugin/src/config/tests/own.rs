@@ -372,7 +372,7 @@ fn a_node_has_the_first_section_that_is_for_it() {
 fn a_node_that_no_section_is_for_and_no_pools_are_there_for_offers_nothing() {
     let file = r#"{"cdi": "on", "nodes": [{"names": ["a"], "pools": [{"resourceName": "x", "selectors": {"any": true}}]}]}"#;
     let node = ConfigFile::parse(file, None).unwrap().for_node(&NodeIdentity::default());
-    assert_eq!(node.config, Config { pools: Vec::new(), cdi: CdiMode::On });
+    assert_eq!(node.config, Config { pools: Vec::new(), legs: Vec::new(), cdi: CdiMode::On });
 }
 
 #[test]

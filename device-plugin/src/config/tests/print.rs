@@ -201,7 +201,7 @@ proptest! {
         pools in (pool(0), pool(1)),
         cdi in select(vec![CdiMode::Auto, CdiMode::On, CdiMode::Off]),
     ) {
-        let config = Config { pools: vec![pools.0, pools.1], cdi };
+        let config = Config { pools: vec![pools.0, pools.1], legs: Vec::new(), cdi };
         let text = printed(&config);
         let again = Config::parse(&text).map_err(|error| TestCaseError::fail(format!("{}\n{text}", chain(&error))))?;
         prop_assert_eq!(again, config);

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::config::leg::{KINDS, LEG_KEYS};
 use crate::config::own::{ANY, CHECKS, HOLD_DOWN, POLICIES, POOL_KEYS, PREFERENCES, SECTION_KEYS, TOP_KEYS};
 use crate::selector::{LINK_TYPES, Selector, VDPA_TYPES};
 
@@ -20,6 +21,7 @@ fn objects() -> Vec<(&'static str, Vec<&'static str>)> {
         ("", TOP_KEYS.to_vec()),
         ("/$defs/section", SECTION_KEYS.to_vec()),
         ("/$defs/pool", POOL_KEYS.to_vec()),
+        ("/$defs/leg", LEG_KEYS.to_vec()),
         ("/$defs/selectors", Selector::ALL.into_iter().map(Selector::name).chain([ANY]).collect()),
         ("/$defs/health", words(&CHECKS).into_iter().chain([HOLD_DOWN]).collect()),
     ]
@@ -49,6 +51,7 @@ fn the_schema_has_the_words_that_the_reader_knows() {
         (format!("{pool}/rdma"), words(&PoolRdma::WORDS)),
         (format!("{pool}/preferredAllocation"), words(&PREFERENCES)),
         ("/$defs/policy".to_owned(), words(&POLICIES)),
+        ("/$defs/leg/properties/kind".to_owned(), words(&KINDS)),
         (format!("{selectors}/linkTypes/items"), words(&LINK_TYPES)),
         (format!("{selectors}/vdpaType"), words(&VDPA_TYPES)),
     ] {

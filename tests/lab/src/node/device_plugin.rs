@@ -60,6 +60,22 @@ impl Node {
         Ok(())
     }
 
+    /// Kills the device plugin with SIGKILL.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill_device_plugin(&mut self, guest: &mut Guest) -> Result<(), GuestError> {
+        guest.kill(self.device_plugin)
+    }
+
+    /// Gives the running device plugin another configuration and does not wait.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn rewrite_config(&mut self, guest: &mut Guest, config: &Value) -> Result<(), GuestError> {
+        configure(guest, config)
+    }
+
     /// Starts a second device plugin while the first runs, waits until it has registered every pool, and then ends the
     /// first, as a rolling update with a surge does.
     ///

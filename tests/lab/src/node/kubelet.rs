@@ -71,6 +71,16 @@ pub(crate) struct PodStatus {
     pub(crate) pod_ip: String,
     #[serde(default)]
     pub(crate) container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// One of a pod's conditions, such as `Ready`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) status: String,
 }
 
 #[derive(Debug, Deserialize)]

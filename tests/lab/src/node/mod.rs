@@ -152,6 +152,14 @@ impl Node {
         pod::device_health(guest, name)
     }
 
+    /// Whether the kubelet says that a pod is ready.
+    ///
+    /// # Errors
+    /// When the VM is lost.
+    pub fn is_ready(&mut self, guest: &mut Guest, name: &str) -> Result<bool, GuestError> {
+        pod::is_ready(guest, name)
+    }
+
     /// Deletes pods and waits until their containers and network namespaces are gone.
     ///
     /// # Errors

@@ -38,6 +38,9 @@ pub struct PodRequest {
     /// Whether it is of [`RDMA_IMAGE`], which [`Node::import_rdma_image`](super::Node::import_rdma_image) makes known, and
     /// has none of root's rights.
     pub verbs: bool,
+    /// The port at which it answers HTTP, and which the kubelet asks whether it is ready; `None` for a pod that is ready as
+    /// soon as it runs.
+    pub serves: Option<u16>,
 }
 
 /// A pod that runs.
@@ -89,7 +92,7 @@ impl PodRequest {
     #[must_use]
     pub fn with_one(name: &str, resource: &str) -> Self {
         let resources = BTreeMap::from([(resource.to_owned(), 1)]);
-        Self { name: name.into(), resources, host_network: false, verbs: false }
+        Self { name: name.into(), resources, host_network: false, verbs: false, serves: None }
     }
 
     /// A pod that asks for one device of `resource` and runs verbs programs as nobody, with the capability to lock memory.
@@ -98,11 +101,17 @@ impl PodRequest {
         Self { verbs: true, ..Self::with_one(name, resource) }
     }
 
+    /// A pod that asks for one device of `resource` and is ready when the kubelet reaches its HTTP server at `port`.
+    #[must_use]
+    pub fn serving(name: &str, resource: &str, port: u16) -> Self {
+        Self { serves: Some(port), ..Self::with_one(name, resource) }
+    }
+
     /// A pod in the node's network namespace that asks for one device of each of `resources`.
     #[must_use]
     pub fn on_host_network(name: &str, resources: &[&str]) -> Self {
         let resources = resources.iter().map(|resource| ((*resource).to_owned(), 1)).collect();
-        Self { name: name.into(), resources, host_network: true, verbs: false }
+        Self { name: name.into(), resources, host_network: true, verbs: false, serves: None }
     }
 
     /// Its manifest.
@@ -121,12 +130,26 @@ impl PodRequest {
                     "name": "main",
                     "image": if self.verbs { RDMA_IMAGE } else { IMAGE },
                     "imagePullPolicy": "Never",
-                    "command": ["sh", "-c", IDLE],
+                    "command": ["sh", "-c", self.command()],
                     "resources": {"limits": amounts, "requests": amounts},
                     "securityContext": self.verbs.then(unprivileged),
+                    "readinessProbe": self.serves.map(|port| json!({
+                        "httpGet": {"path": "/", "port": port}, "periodSeconds": 1, "timeoutSeconds": 2,
+                    })),
                 }],
             },
         })
+    }
+}
+
+impl PodRequest {
+    fn command(&self) -> String {
+        match self.serves {
+            Some(port) => {
+                format!("mkdir -p /www; echo here > /www/index.html; httpd -p {port} -h /www; {IDLE}")
+            }
+            None => IDLE.to_owned(),
+        }
     }
 }
 
@@ -219,6 +242,12 @@ fn look(guest: &mut Guest, name: &str) -> Result<Result<Pod, String>, GuestError
         return Ok(Err(format!("{seen}, without an address")));
     }
     Ok(Ok(Pod { name: name.into(), ip: status.pod_ip.clone(), pid, container: id, netns }))
+}
+
+/// Whether the kubelet says that the pod is ready.
+pub(crate) fn is_ready(guest: &mut Guest, name: &str) -> Result<bool, GuestError> {
+    let conditions = find(guest, name)?.map(|item| item.status.conditions).unwrap_or_default();
+    Ok(conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True"))
 }
 
 /// What the kubelet says about a pod that is not to run: its phase, reason and message.

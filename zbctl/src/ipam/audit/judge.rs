@@ -47,7 +47,8 @@ pub(crate) fn judge(
         .iter()
         .flat_map(|interface| interface.addresses.iter().map(ipnet::IpNet::addr))
         .collect();
-    for lease in &leases {
+    // A leg's is the daemon's business, which has it over boots, and no namespace of a pod shows it.
+    for lease in leases.iter().filter(|lease| !lease.owner.is_leg()) {
         // An attachment's end is the reconciler's business, and a device without an interface shows no address.
         let is_attached = attachments.iter().any(|attachment| attachment.owner == lease.owner);
         let is_settled = evidence.now.0.saturating_sub(lease.created_at.0) >= GRACE;

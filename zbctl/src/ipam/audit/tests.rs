@@ -2,7 +2,7 @@ use std::fs;
 
 use serde_json::json;
 use zerobridge_kernel::testing::TestNetns;
-use zerobridge_ledger::{Block, ClaimedPod, Lease};
+use zerobridge_ledger::{Block, ClaimedPod, Lease, Owner};
 
 use super::*;
 use crate::cli::SurveyArguments;
@@ -93,7 +93,9 @@ fn a_node_on_which_all_is_well_has_no_faults() {
 #[test]
 fn every_fault_of_leases_is_found_in_both_directions_and_put_right() {
     let fresh = UnixSeconds::from(SystemTime::now()).0;
-    let leases = [lease(6, BOOT, 1), lease(7, BOOT, fresh), lease(8, "earlier", 1)];
+    // A leg's lease is none of them, though it is of an earlier boot and no pod has the address.
+    let of_leg = Lease { owner: Owner::leg("pods"), ..lease(10, "earlier", 1) };
+    let leases = [lease(6, BOOT, 1), lease(7, BOOT, fresh), lease(8, "earlier", 1), of_leg];
     let world = World::new(&leases);
     let mut ledger = world.ledger();
     let mut transaction = ledger.begin().unwrap();
@@ -125,7 +127,7 @@ fn every_fault_of_leases_is_found_in_both_directions_and_put_right() {
     assert_eq!(world.report().faults, BTreeSet::new());
     let owners: Vec<String> =
         ledger.leases().unwrap().into_iter().map(|lease| lease.owner.container_id).collect();
-    assert_eq!(owners, ["c5", "c7"]);
+    assert_eq!(owners, ["c5", "c7", "node:leg"]);
     assert_eq!(ledger.resting_in("blue").unwrap().len(), 2);
 }
 

@@ -138,3 +138,19 @@ fn no_ledger_is_made_to_be_shown() {
     assert!(error.to_string().contains("no ledger in"), "{error}");
     assert!(!folder.path().join("state").exists());
 }
+
+#[test]
+fn a_leg_of_the_node_has_its_address_over_boots() {
+    let folder = node();
+    let mut ledger = Ledger::open(&folder.path().join("state")).unwrap();
+    let of_leg =
+        Lease { owner: Owner::leg("pods"), boot_id: "before".to_owned(), ..lease("red", "10.0.0.7", "") };
+    let mut transaction = ledger.begin().unwrap();
+    transaction.insert_lease(&of_leg).unwrap();
+    transaction.commit().unwrap();
+    let answer = read(&ledger, &arguments(folder.path(), Some("red")), "this").unwrap();
+    let mut out = Vec::new();
+    show(&answer, UnixSeconds(1_155), &mut out).unwrap();
+    let shown = String::from_utf8(out).unwrap();
+    assert!(shown.contains("red      10.0.0.7  leased  leg pods  0000:01:10.0"), "{shown}");
+}
