@@ -13,6 +13,7 @@ mod node;
 mod prepare;
 mod programs;
 mod report;
+mod services;
 mod story;
 
 pub use attachments::{AttachmentFiguresError, attachment_figures};
@@ -36,4 +37,5 @@ pub use prepare::{
 };
 pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;
+pub use services::{ServicesError, compile_services, service_figures, services_in_pods};
 pub use story::{StoryError, tell};

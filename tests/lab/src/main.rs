@@ -3,11 +3,13 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use zerobridge_lab::{
-    Cache, Lab, LabError, Prepared, Progress, attachment_figures, figures, prepare, report, tell,
+    Cache, Lab, LabError, Prepared, Progress, attachment_figures, compile_services, figures, prepare, report,
+    service_figures, services_in_pods, tell,
 };
 use zerobridge_proto::chain;
 
@@ -37,6 +39,15 @@ enum Action {
         /// How often each attaches the VF and gives it back.
         #[arg(long, default_value_t = 100)]
         cycles: u32,
+    },
+    /// Check and measure the prototypes of Services; takes half an hour, and installs clang.
+    Services {
+        /// The program of `prototypes/services`.
+        #[arg(long)]
+        program: PathBuf,
+        /// Leave the measurements out, and only have a container of a real node reach a Service; takes two minutes.
+        #[arg(long)]
+        pods_only: bool,
     },
     /// Boot a VM with eight VFs and run shell scripts in it, one after the other.
     Run {
@@ -92,6 +103,25 @@ fn act(action: &Action) -> Result<(), Box<dyn Error>> {
         Action::Attachments { floor, cycles } => {
             let mut lab = boot(&prepared, &progress)?;
             let outcome = attachment_figures(&mut lab, floor, *cycles, &mut io::stdout());
+            if outcome.is_err() {
+                progress.say(&report(&mut lab.vm));
+            }
+            Ok(outcome?)
+        }
+        Action::Services { program, pods_only } => {
+            let object =
+                progress.step("BPF programs", || compile_services(program), |_| "compiled".into())?;
+            if !pods_only {
+                let boot = || Lab::boot_counting(&prepared);
+                let mut lab = progress.step("boot, time by instructions", boot, |_| "up".into())?;
+                let outcome = service_figures(&mut lab, program, &object, &mut io::stdout());
+                if outcome.is_err() {
+                    progress.say(&report(&mut lab.vm));
+                }
+                outcome?;
+            }
+            let mut lab = boot(&prepared, &progress)?;
+            let outcome = services_in_pods(&mut lab, program, &object, &mut io::stdout());
             if outcome.is_err() {
                 progress.say(&report(&mut lab.vm));
             }

@@ -21,11 +21,21 @@ pub struct Hardware {
     pub processors: u8,
     /// What it has as one of several; a VM by itself has nothing of it.
     pub member: Option<Member>,
+    /// Whether the guest's clock counts its instructions, two nanoseconds each, on one thread for all processors. Times taken in
+    /// it then say how much was done, however busy the host is.
+    pub counts_instructions: bool,
 }
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { cards: 2, boot_memory: 2560, more_memory: 1024, processors: 2, member: None }
+        Self {
+            cards: 2,
+            boot_memory: 2560,
+            more_memory: 1024,
+            processors: 2,
+            member: None,
+            counts_instructions: false,
+        }
     }
 }
 
@@ -136,7 +146,10 @@ pub(crate) fn arguments(prepared: &Prepared, hardware: &Hardware, files: &Files,
     let path = |path: &Path| path.display().to_string();
 
     add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    if kvm {
+    if hardware.counts_instructions {
+        add(&["-machine", "q35", "-accel", "tcg,thread=single,tb-size=512", "-cpu", "max,phys-bits=46"]);
+        add(&["-icount", "shift=1,align=off,sleep=on"]);
+    } else if kvm {
         // Interrupt remapping of the emulated IOMMU needs the I/O APIC in user space.
         add(&["-machine", "q35,kernel-irqchip=split", "-accel", "kvm", "-cpu", "host"]);
     } else {
@@ -303,5 +316,19 @@ mod tests {
         assert!(offers_virtualisation("flags\t\t: fpu vmx ssse3\n"));
         assert!(offers_virtualisation("flags\t\t: fpu svm\n"));
         assert!(!offers_virtualisation("flags\t\t: fpu hypervisor\nvmx flags\t: vnmi svm_lock\n"));
+    }
+
+    #[test]
+    fn a_clock_that_counts_instructions_is_that_of_an_emulated_machine() {
+        let files = Files { folder: "/run/vm".into() };
+        for kvm in [false, true] {
+            let usual = arguments(&prepared(), &Hardware::default(), &files, kvm);
+            assert!(!usual.contains(&"-icount".to_owned()), "{usual:?}");
+            let hardware = Hardware { counts_instructions: true, ..Hardware::default() };
+            let counting = arguments(&prepared(), &hardware, &files, kvm);
+            let position = counting.iter().position(|word| word == "-icount").unwrap();
+            assert!(counting[position + 1].starts_with("shift=1,"), "{counting:?}");
+            assert!(counting.iter().any(|word| word.starts_with("tcg,thread=single")), "{counting:?}");
+        }
     }
 }

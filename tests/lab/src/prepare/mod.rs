@@ -13,6 +13,7 @@ mod kernel;
 mod packages;
 mod progress;
 mod rdma_image;
+mod services;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub(crate) use host::tail;
 pub use kernel::KernelError;
 pub use packages::PackageError;
 pub use progress::Progress;
+pub(crate) use services::object as services_object;
 
 /// The container image of the lab, as a pod's manifest names it.
 pub const IMAGE: &str = image::NAME;

@@ -27,6 +27,9 @@ const NEEDED: [&str; 17] = [
     "zstd",
 ];
 
+/// What the prototypes of Services need beside, and nothing else does.
+const NEEDED_BY_SERVICES: [&str; 4] = ["bpftool", "clang", "libbpf-dev", "nftables"];
+
 const QEMU: &str = "qemu-system-x86";
 const QEMU_PROGRAM: &str = "qemu-system-x86_64";
 
@@ -37,7 +40,7 @@ const QEMU_MINIMUM: (u32, u32) = (8, 1);
 #[derive(Debug, Error)]
 pub enum PackageError {
     /// Only root may install packages.
-    #[error("missing packages: {list}; run `lab prepare` once as root, or install them yourself")]
+    #[error("missing packages: {list}; run this once as root, or install them yourself")]
     NotRoot {
         /// Their names.
         list: String,
@@ -79,6 +82,19 @@ pub(crate) fn install_missing() -> Result<Vec<String>, PackageError> {
         missing.push(QEMU.into());
     }
     Ok(missing)
+}
+
+/// Installs what the prototypes of Services need.
+pub(crate) fn install_for_services() -> Result<(), PackageError> {
+    let missing: Vec<String> =
+        NEEDED_BY_SERVICES.into_iter().filter(|name| !is_installed(name)).map(String::from).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_root()? {
+        return Err(PackageError::NotRoot { list: missing.join(" ") });
+    }
+    Ok(install(&missing)?)
 }
 
 /// `qemu-system-x86_64 --version`'s first line, for the hash of what is built with it and for the eye.
