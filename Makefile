@@ -44,8 +44,8 @@ cluster: ## address blocks against a real etcd and API server, which are built o
 cluster-lab: ## a cluster of two SR-IOV nodes with Multus, until Ctrl-C; other kinds: ARGS='--nodes 1 --image ARCHIVE'
 	@cargo run --quiet -p zerobridge-cluster --bin cluster-lab -- $(or $(ARGS),--multus)
 
-.PHONY: cluster-lab-test
-cluster-lab-test: ## scenarios in such a cluster, one test each; no part of `test`, because it takes several minutes
+.PHONY: cluster-scenarios
+cluster-scenarios: image ## scenarios in such clusters, one test each; no part of `test`, because they take a quarter of an hour
 	cargo test -p zerobridge-cluster --test scenarios
 
 .PHONY: scenarios
@@ -87,6 +87,12 @@ bench-lab: build lab ## ADD and DEL in the lab, 100 each, against the CNI refere
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC) $(REPRODUCIBLE)" \
 		cargo build --release --target $(TARGET) -p zerobridge-kernel --example floor
 	@cargo run --quiet -p zerobridge-lab -- attachments --floor $(CURDIR)/target/$(TARGET)/release/examples/floor
+
+.PHONY: services
+services: lab ## Services for pods whose only interface is a VF: both prototypes checked and measured in the lab; installs clang
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(STATIC)" \
+		cargo build --release --target $(TARGET) -p zerobridge-services
+	@cargo run --quiet -p zerobridge-lab -- services --program $(CURDIR)/target/$(TARGET)/release/services
 
 .PHONY: build
 build: ## the four programs, static, in target/$(TARGET)/release

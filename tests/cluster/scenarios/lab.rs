@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use zerobridge_cluster::Cluster;
 use zerobridge_lab::IMAGE;
 
-use crate::bench::{Group, Outcome};
 use crate::expect;
+use crate::group::{Group, Outcome};
 
 pub(crate) const GROUP: Group = Group {
     name: "lab",
+    cluster: "multus",
+    multus: true,
     scenarios: &[
         ("both_nodes_are_ready_and_have_their_vfs", both_nodes_are_ready_and_have_their_vfs),
         ("pods_of_both_nodes_reach_each_other", pods_of_both_nodes_reach_each_other),
