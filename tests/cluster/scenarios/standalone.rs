@@ -1,11 +1,12 @@
 //! A VF as each pod's first and only interface, and a leg of each node in the pods' network.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use zerobridge_cluster::Cluster;
-use zerobridge_lab::{IMAGE, program};
+use zerobridge_lab::{Cache, IMAGE, Progress, control_plane, program};
 
 use crate::expect;
 use crate::group::{Outcome, say};
@@ -32,28 +33,30 @@ fn config() -> Value {
     })
 }
 
-/// A gRPC server that answers `grpc.health.v1`: containerd, of which nothing else is used.
-fn health_server(containerd: &str) -> (Value, Value) {
-    let config = "version = 3\nroot = '/work/root'\nstate = '/work/state'\n\
-                  disabled_plugins = ['io.containerd.grpc.v1.cri', 'io.containerd.internal.v1.opt']\n\
-                  [grpc]\naddress = '/work/socket'\ntcp_address = '0.0.0.0:8082'\n";
-    let script = format!(
-        "printf '%s' \"$CONFIG\" > /work/config && exec {containerd}/containerd --config /work/config"
-    );
-    let container = json!({
-        "name": "grpc", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-ec", script],
-        "env": [{"name": "CONFIG", "value": config}],
-        "volumeMounts": [{"name": "containerd", "mountPath": containerd, "readOnly": true},
-                         {"name": "work", "mountPath": "/work"}],
-        "readinessProbe": {"grpc": {"port": 8082}, "periodSeconds": 2, "timeoutSeconds": 5},
-    });
-    let volumes =
-        json!([{"name": "containerd", "hostPath": {"path": containerd}}, {"name": "work", "emptyDir": {}}]);
-    (container, volumes)
+/// A pod that answers `grpc.health.v1`: etcd, of which nothing else is used.
+fn health_server(programs: &str) -> Value {
+    let urls =
+        ["--listen-client-urls", "--advertise-client-urls"].map(|flag| format!("{flag}=http://0.0.0.0:8082"));
+    let words =
+        [format!("{programs}/etcd"), "--data-dir=/work/data".to_owned(), "--log-level=warn".to_owned()];
+    let command: Vec<String> = words.into_iter().chain(urls).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "health"},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "etcd", "image": IMAGE, "imagePullPolicy": "Never", "command": command,
+                "volumeMounts": [{"name": "programs", "mountPath": programs, "readOnly": true},
+                                 {"name": "work", "mountPath": "/work"}],
+                "readinessProbe": {"grpc": {"port": 8082}, "periodSeconds": 2, "timeoutSeconds": 5},
+                "resources": {"limits": {RESOURCE: 1}},
+            }],
+            "volumes": [{"name": "programs", "hostPath": {"path": programs}}, {"name": "work", "emptyDir": {}}],
+        },
+    })
 }
 
-fn deployment(containerd: &str) -> Value {
-    let (grpc, volumes) = health_server(containerd);
+fn deployment() -> Value {
     let serve = format!("echo hello > /tmp/index.html; exec httpd -f -vv -p {PORT} -h /tmp");
     let probe =
         json!({"httpGet": {"path": "/index.html", "port": 8080}, "periodSeconds": 2, "timeoutSeconds": 5});
@@ -74,9 +77,7 @@ fn deployment(containerd: &str) -> Value {
                     "containers": [
                         {"name": "web", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-ec", serve],
                          "readinessProbe": probe, "livenessProbe": alive, "resources": {"limits": {RESOURCE: 1}}},
-                        grpc,
                     ],
-                    "volumes": volumes,
                 },
             },
         },
@@ -92,9 +93,11 @@ pub(crate) fn probes(cluster: &mut Cluster) -> Outcome {
         cluster.wait_ready(index)?;
     }
     pods::wait_allocatable(cluster, RESOURCE, VFS, LIMIT)?;
-    let containerd = cluster.prepared().containerd.display().to_string();
-    cluster.apply(&deployment(&containerd).to_string())?;
+    let programs = control_plane(&Cache::from_environment()?, &Progress::to(io::stderr()))?;
+    cluster.apply(&deployment().to_string())?;
+    cluster.apply(&health_server(&programs.display().to_string()).to_string())?;
     cluster.wait_rollout("default", DEPLOYMENT, LIMIT)?;
+    cluster.wait_condition("default", "pod/health", "Ready", LIMIT)?;
     // A liveness probe that fails kills its container after three times.
     std::thread::sleep(Duration::from_secs(20));
     let pods = cluster.kubectl_json(&["get", "pods", "-l", LABEL])?;
