@@ -29,6 +29,9 @@ pub fn launch(guest: &mut Guest, prepared: &Prepared) -> Result<u32, GuestError>
     // It looks for its shim in PATH.
     let path = format!("{folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     containerd.env.insert("PATH".into(), path);
+    // iproute2's first namespace mounts the folder of namespaces onto itself, with what is in it by then: a pod's from before
+    // would stay busy, and containerd could not remove it.
+    guest.shell("ip netns add first && ip netns delete first")?;
     let pid = guest.start(containerd, "containerd")?;
     let ctr = format!("{folder}/ctr");
     guest.wait_for("containerd's first answer", LIMIT, |guest| {
