@@ -2,7 +2,7 @@
 //!
 //! The points are found, not chosen: `lab-guest crash` counts, in a run of the released program, every system call that
 //! changes something outside of the process, those of SQLite included, and then the program dies before each of them in
-//! turn. One run hits every third point (of the first ADD of a node every sixth), and the next numbers the others; of the ways to
+//! turn. One run hits every fifth point (of the first ADD of a node every tenth), and the next numbers the others; of the ways to
 //! repair what is left each point has one, and another in each run, after a number that is printed. `ZEROBRIDGE_CRASH` is such a
 //! number, or `all` to hit every point, or `every` to try each way at each point, or `calls` to die before every system call
 //! whatsoever.
@@ -30,9 +30,9 @@ const AT_ONCE: usize = 16;
 /// How long these may take on a crowded machine.
 const LIMIT: Duration = Duration::from_secs(300);
 /// A run dies before every so many points, and another run before others.
-const STRIDE: usize = 3;
+const STRIDE: usize = 5;
 /// To make a ledger takes many calls, nearly all of them SQLite's.
-const STRIDE_OF_A_NEW_NODE: usize = 6;
+const STRIDE_OF_A_NEW_NODE: usize = 10;
 /// Makes a ledger forget which addresses were leased, and which were found to be another's.
 const FORGET: &str = "DELETE FROM leases; DELETE FROM set_aside; DELETE FROM chunks; DELETE FROM cursors";
 /// What is seen of a ledger that is not there or not made to its end.
