@@ -45,7 +45,7 @@ cluster-lab: ## a cluster of two SR-IOV nodes with Multus, until Ctrl-C; other k
 	@cargo run --quiet -p zerobridge-cluster --bin cluster-lab -- $(or $(ARGS),--multus)
 
 .PHONY: cluster-scenarios
-cluster-scenarios: image ## scenarios in such clusters, one test each; no part of `test`, because they take a quarter of an hour
+cluster-scenarios: image ## scenarios in such clusters, one test each; no part of `test`, because they take half an hour
 	cargo test -p zerobridge-cluster --test scenarios
 
 .PHONY: scenarios
