@@ -159,9 +159,14 @@ pub(crate) fn addresses(cluster: &mut Cluster) -> Outcome {
         }
     }
     for pod in &pods {
-        let others =
-            pods.iter().map(|other| url(&other.ip, PORT)).chain(legs.iter().map(|leg| url(leg, NODE_PORT)));
-        let script: Vec<String> = others.map(|url| format!("wget -T 20 -q -O - {url}")).collect();
+        // Not wget: linked statically, busybox crashes when it looks up which port HTTP has.
+        let ask = |address: &str, port: &str| {
+            format!(
+                "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 20 {address} {port} | grep -q hello"
+            )
+        };
+        let of_pods = pods.iter().map(|other| ask(&other.ip, PORT));
+        let script: Vec<String> = of_pods.chain(legs.iter().map(|leg| ask(leg, NODE_PORT))).collect();
         cluster.kubectl(&["exec", &pod.name, "-c", "web", "--", "sh", "-ec", &script.join("\n")])?;
     }
     for pod in &pods {
@@ -185,8 +190,4 @@ pub(crate) fn addresses(cluster: &mut Cluster) -> Outcome {
         legs.join(", ")
     ));
     Ok(())
-}
-
-fn url(address: &str, port: &str) -> String {
-    format!("http://{address}:{port}/index.html")
 }
