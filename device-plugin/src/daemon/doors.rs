@@ -3,6 +3,7 @@
 //!
 //! Refuses to know what is answered.
 
+use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::serve::Listener;
 use tokio::task::{self, JoinHandle};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -83,23 +85,25 @@ async fn answer_at_address(address: SocketAddr, mut listener: Option<TcpListener
         info!(%address, "answering HTTP");
     }
     let ready = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-    let outcome = match ready {
-        Ok(listener) => serve(listener, operations, std::future::pending()).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = outcome {
-        warn!(%address, %error, "HTTP is answered no more");
-    }
+    answer(&address.to_string(), ready, operations).await;
 }
 
 async fn answer_at_file(path: PathBuf, listener: UnixListener, operations: Operations) {
     let ready = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
-    let outcome = match ready {
+    answer(&path.display().to_string(), ready, operations).await;
+}
+
+/// Answers for ever, unless the listener cannot be used.
+async fn answer<L: Listener>(place: &str, listener: io::Result<L>, operations: Operations)
+where
+    L::Addr: Debug,
+{
+    let outcome = match listener {
         Ok(listener) => serve(listener, operations, std::future::pending()).await,
         Err(error) => Err(error),
     };
     if let Err(error) = outcome {
-        warn!(path = %path.display(), %error, "HTTP is answered no more");
+        warn!(place, %error, "HTTP is answered no more");
     }
 }
 

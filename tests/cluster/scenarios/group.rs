@@ -2,16 +2,14 @@
 
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use libtest_mimic::{Failed, Trial};
 use zerobridge_cluster::{Cluster, ClusterOptions};
-use zerobridge_lab::Progress;
+use zerobridge_lab::{Progress, checkout};
 use zerobridge_proto::chain;
-
-use crate::overlay::checkout;
 
 /// What a scenario returns.
 pub(crate) type Outcome = Result<(), Box<dyn Error>>;
@@ -111,7 +109,7 @@ pub(crate) fn say(line: &str) {
 }
 
 /// The archive of the image under test: `make image` makes it, `$ZEROBRIDGE_IMAGE` is another.
-pub(crate) fn image() -> PathBuf {
+fn image() -> PathBuf {
     let usual = || checkout().join("target/image/zerobridge.tar");
     std::env::var_os("ZEROBRIDGE_IMAGE").map_or_else(usual, PathBuf::from)
 }
@@ -119,7 +117,7 @@ pub(crate) fn image() -> PathBuf {
 fn start(group: &Group) -> Result<Cluster, Box<dyn Error>> {
     say(&format!("\n{}: a cluster", group.cluster));
     let image = image();
-    if !Path::new(&image).exists() {
+    if !image.exists() {
         return Err(format!("there is no image {}: make image", image.display()).into());
     }
     let options = ClusterOptions {

@@ -21,7 +21,8 @@ pub(crate) const LABEL: &str = "app=on-vlan";
 pub(crate) const DEPLOYMENT: &str = "deployment/on-vlan";
 /// The network of these pods.
 pub(crate) const NETWORK: &str = "vlan";
-const PODS: usize = 4;
+/// How many it asks for.
+pub(crate) const PODS: usize = 4;
 
 /// All VFs of a node.
 pub(crate) fn all_vfs() -> u32 {
@@ -91,11 +92,7 @@ pub(crate) fn restarts(cluster: &mut Cluster) -> Outcome {
     })?;
     expect::equal("the fewest VFs that a node offered meanwhile", &lowest, &all_vfs())?;
     pods::none_rejected(cluster)?;
-    cluster.wait_for("the old pods to go", Duration::from_secs(90), |cluster| {
-        let pods = cluster.kubectl_json(&["get", "pods", "-l", LABEL])?;
-        let count = pods["items"].as_array().map_or(0, Vec::len);
-        Ok(if count == PODS { Ok(()) } else { Err(format!("{count} pods")) })
-    })?;
+    pods::wait_count(cluster, LABEL, PODS, Duration::from_secs(90))?;
     let after = look(cluster)?;
     let old: BTreeSet<&String> = before.iter().map(|pod| &pod.name).collect();
     expect::that(after.iter().all(|pod| !old.contains(&pod.name)), || "a pod was not replaced".to_owned())?;

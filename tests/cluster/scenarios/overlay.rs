@@ -6,12 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// The project's folder.
-pub(crate) fn checkout() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).unwrap_or(own).to_owned()
-}
+use zerobridge_lab::checkout;
 
 /// A file or folder below `manifests`, as an argument.
 pub(crate) fn manifest(path: &str) -> String {

@@ -106,6 +106,16 @@ pub(crate) fn wait_allocatable(
     Ok(seen?)
 }
 
+/// Waits until there are so many pods with a label, those on their way out included.
+pub(crate) fn wait_count(cluster: &mut Cluster, label: &str, expected: usize, limit: Duration) -> Outcome {
+    let what = format!("{expected} pods with {label}, and no others");
+    Ok(cluster.wait_for(&what, limit, |cluster| {
+        let pods = cluster.kubectl_json(&["get", "pods", "-l", label])?;
+        let count = pods["items"].as_array().map_or(0, Vec::len);
+        Ok(if count == expected { Ok(()) } else { Err(format!("{count} pods")) })
+    })?)
+}
+
 /// Waits until no pod with a label is left, not even one on its way out.
 pub(crate) fn wait_gone(cluster: &Cluster, label: &str, limit: Duration) -> Outcome {
     let timeout = format!("--timeout={}s", limit.as_secs());

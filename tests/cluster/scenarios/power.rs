@@ -10,7 +10,7 @@ use zerobridge_cluster::Cluster;
 use crate::expect;
 use crate::group::{Outcome, say};
 use crate::install::{self, DAEMON, LIMIT, NAMESPACE};
-use crate::multus::{self, DEPLOYMENT, LABEL, NETWORK, RESOURCE};
+use crate::multus::{self, DEPLOYMENT, LABEL, NETWORK, PODS, RESOURCE};
 use crate::pods;
 
 /// The node that is switched off, counted from 0.
@@ -56,7 +56,7 @@ pub(crate) fn lost_and_back(cluster: &mut Cluster) -> Outcome {
         let set = cluster.kubectl_json(&["get", DEPLOYMENT])?;
         let pods = pods::list(cluster, LABEL).map_err(|error| error.to_string());
         let moved = pods.is_ok_and(|pods| pods.iter().all(|pod| pod.node != lost));
-        let ready = set["status"]["readyReplicas"] == 4;
+        let ready = set["status"]["readyReplicas"] == PODS;
         Ok(if moved && ready { Ok(()) } else { Err(set["status"].to_string()) })
     })?;
     // Nobody knows whether the lost node still has its addresses, so nobody else may have them.
@@ -72,11 +72,7 @@ pub(crate) fn lost_and_back(cluster: &mut Cluster) -> Outcome {
     cluster.wait_ready(LOST)?;
     cluster.wait_rollout(NAMESPACE, DAEMON, LIMIT)?;
     pods::wait_allocatable(cluster, RESOURCE, multus::all_vfs(), LIMIT)?;
-    cluster.wait_for("the dead pods to be forgotten", LIMIT, |cluster| {
-        let all = cluster.kubectl_json(&["get", "pods", "-l", LABEL])?;
-        let count = all["items"].as_array().map_or(0, Vec::len);
-        Ok(if count == 4 { Ok(()) } else { Err(format!("{count} pods")) })
-    })?;
+    pods::wait_count(cluster, LABEL, PODS, LIMIT)?;
     cluster.wait_for("the dead pods' leases to be released", LIMIT, |cluster| {
         let leased = leased(cluster, &lost).map_err(|error| error.to_string());
         Ok(if leased == Ok(BTreeSet::new()) { Ok(()) } else { Err(format!("{leased:?}")) })
@@ -90,7 +86,7 @@ pub(crate) fn lost_and_back(cluster: &mut Cluster) -> Outcome {
             Ok(pods) => pods,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let back = pods.len() == 4 && pods.iter().any(|pod| pod.node == lost);
+        let back = pods.len() == PODS && pods.iter().any(|pod| pod.node == lost);
         Ok(if back { Ok(pods) } else { Err(format!("{pods:?}")) })
     })?;
     multus::look(cluster)?;

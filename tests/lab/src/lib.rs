@@ -21,7 +21,8 @@ pub use figures::{FiguresError, figures};
 pub use lab::{CARDS, Lab, LabError, VFS_PER_CARD};
 pub use machine::{
     Count, CrashPlan, CrashPoint, CrashReport, CrashRun, Forward, Guest, GuestError, HOST_ADDRESS, Hardware,
-    MANAGEMENT_PREFIX, Member, Output, Place, PlaceError, Program, State, Vm, VmError, Wire, program,
+    MANAGEMENT_PREFIX, Member, Output, Place, PlaceError, Program, State, Vm, VmError, Wire, look_until,
+    program,
 };
 pub use network::{
     CniCall, CniError, HOST, Link, LinkInfo, PLUGIN_FOLDER, Rate, RdmaMode, RdmaPort, Snapshot, VerbsEnd,
@@ -33,7 +34,7 @@ pub use node::{
 };
 pub use prepare::{
     AptError, Cache, CacheError, HostError, IMAGE, KernelError, PackageError, PrepareError, Prepared,
-    Progress, RDMA_IMAGE, cluster_programs, control_plane, manifest_tools, multus, prepare,
+    Progress, RDMA_IMAGE, checkout, cluster_programs, control_plane, manifest_tools, multus, prepare,
 };
 pub use programs::{LEDGER, Programs, ProgramsError};
 pub use report::report;

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use thiserror::Error;
-use zerobridge_lab::{Cache, CacheError, PrepareError, Progress, manifest_tools};
+use zerobridge_lab::{Cache, CacheError, PrepareError, Progress, checkout, manifest_tools};
 
 /// The version of Kubernetes that charts are rendered for.
 const KUBERNETES: &str = "1.36.0";
@@ -57,7 +57,7 @@ pub enum RenderError {
 /// The folder `manifests`.
 #[must_use]
 pub fn manifests() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests")
+    checkout().join("manifests")
 }
 
 /// The objects of the kustomization in a folder below `manifests`.

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use zerobridge_lab::{Cache, HOST_ADDRESS, Place, Prepared, Progress, cluster_programs, multus, prepare};
+use zerobridge_lab::{
+    Cache, HOST_ADDRESS, Place, Prepared, Progress, cluster_programs, look_until, multus, prepare,
+};
 
 use super::error::ClusterError;
 use super::kubectl::Kubectl;
@@ -254,17 +256,11 @@ impl Cluster {
         limit: Duration,
         mut look: impl FnMut(&mut Self) -> Result<Result<T, String>, ClusterError>,
     ) -> Result<T, ClusterError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let last = match look(self)? {
-                Ok(value) => return Ok(value),
-                Err(last) => last,
-            };
-            if Instant::now() >= deadline {
-                return Err(ClusterError::TooLate { what: what.to_owned(), limit, last });
-            }
-            std::thread::sleep(POLL);
-        }
+        look_until(limit, POLL, || look(self))?.map_err(|last| ClusterError::TooLate {
+            what: what.to_owned(),
+            limit,
+            last,
+        })
     }
 
     /// Waits until the kubelet of this boot of node `index` has said that the node is Ready, and Services work on it: in

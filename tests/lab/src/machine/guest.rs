@@ -226,17 +226,11 @@ impl Guest {
         limit: Duration,
         mut look: impl FnMut(&mut Self) -> Result<Result<T, String>, GuestError>,
     ) -> Result<T, GuestError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let last = match look(self)? {
-                Ok(value) => return Ok(value),
-                Err(last) => last,
-            };
-            if Instant::now() >= deadline {
-                return Err(GuestError::TooLate { what: what.into(), limit, last });
-            }
-            std::thread::sleep(POLL);
-        }
+        look_until(limit, POLL, || look(self))?.map_err(|last| GuestError::TooLate {
+            what: what.into(),
+            limit,
+            last,
+        })
     }
 
     fn done(&mut self, request: Request, limit: Duration) -> Result<(), GuestError> {
@@ -280,6 +274,25 @@ impl Guest {
                 return Ok(reply);
             }
         }
+    }
+}
+
+/// Looks again and again, with a pause in between, until `look` returns `Ok(Ok(_))`, and returns that, or what was seen last when `limit` is over.
+///
+/// # Errors
+/// Any of `look`, at once.
+pub fn look_until<T, E>(
+    limit: Duration,
+    pause: Duration,
+    mut look: impl FnMut() -> Result<Result<T, String>, E>,
+) -> Result<Result<T, String>, E> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let seen = look()?;
+        if seen.is_ok() || Instant::now() >= deadline {
+            return Ok(seen);
+        }
+        std::thread::sleep(pause);
     }
 }
 

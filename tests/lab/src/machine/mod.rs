@@ -8,7 +8,7 @@ mod qemu;
 mod vm;
 
 pub(crate) use guest::succeeded;
-pub use guest::{Guest, GuestError, program};
+pub use guest::{Guest, GuestError, look_until, program};
 pub use place::{Place, PlaceError};
 pub use qemu::{Forward, HOST_ADDRESS, Hardware, MANAGEMENT_PREFIX, Member, Wire};
 pub use vm::{Vm, VmError};

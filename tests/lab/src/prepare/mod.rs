@@ -165,7 +165,8 @@ pub fn multus(cache: &Cache, progress: &Progress) -> Result<PathBuf, PrepareErro
 }
 
 /// The folder of the workspace that this crate is part of.
-pub(crate) fn checkout() -> &'static Path {
+#[must_use]
+pub fn checkout() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own)
 }
