@@ -46,8 +46,8 @@ fn measure() -> Outcome<()> {
         [("whole, files on tmpfs", Path::new("/dev/shm")), ("whole, files on disk", Path::new("/var/tmp"))]
     {
         let files = tempfile::tempdir_in(parent)?;
-        let (infos, specs) = (files.path().join("devinfo"), files.path().join("cdi"));
-        let allocator = Allocator::new(sysfs.clone(), dev.clone(), infos, specs);
+        let [infos, specs, run] = ["devinfo", "cdi", "run"].map(|name| files.path().join(name));
+        let allocator = Allocator::new(sysfs.clone(), dev.clone(), infos, specs, run);
         let give = || {
             black_box(allocator.give(&pool, &[&device], NodeMethod::Cdi.into())?);
             Ok(())

@@ -106,9 +106,10 @@ fn refusal(error: &AllocatorError) -> Status {
         AllocatorError::Allocation(AllocationError::UnknownDevice { .. }) => Status::not_found(message),
         AllocatorError::Allocation(AllocationError::NoDevice { .. }) => Status::invalid_argument(message),
         AllocatorError::Allocation(_) => Status::failed_precondition(message),
-        AllocatorError::Nodes { .. } | AllocatorError::DeviceInfo(_) | AllocatorError::Cdi(_) => {
-            Status::internal(message)
-        }
+        AllocatorError::Nodes { .. }
+        | AllocatorError::DeviceInfo(_)
+        | AllocatorError::Resources(_)
+        | AllocatorError::Cdi(_) => Status::internal(message),
     }
 }
 
@@ -124,10 +125,10 @@ mod tests {
     fn devices_are_given_as_the_latest_look_and_the_node_say() {
         let folder = tempfile::tempdir().unwrap();
         let tree = SysfsTree::new(folder.path().join("sys"));
-        let [dev, infos, specs] = ["dev", "infos", "cdi"].map(|name| folder.path().join(name));
+        let [dev, infos, specs, run] = ["dev", "infos", "cdi", "run"].map(|name| folder.path().join(name));
         let (method, looks) = (watch::Sender::new(NodeMethod::Plain), watch::Sender::default());
         let giving = Giving {
-            allocator: Allocator::new(Sysfs::new(tree.root()), DevFolder::new(dev), infos, specs),
+            allocator: Allocator::new(Sysfs::new(tree.root()), DevFolder::new(dev), infos, specs, run),
             method: method.subscribe(),
             looks: looks.subscribe(),
             held: watch::Sender::default().subscribe(),

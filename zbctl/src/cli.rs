@@ -104,12 +104,6 @@ pub(crate) struct UninstallArguments {
     /// When all is done, wait for SIGTERM, as the container of a DaemonSet must
     #[arg(long, requires = "apply")]
     pub(crate) stay: bool,
-    /// The daemon's configuration, which tells whose device-info files are ours
-    #[arg(long, value_name = "FILE", default_value = "/etc/zerobridge/config.json")]
-    pub(crate) config: PathBuf,
-    /// Prefix of resources that name none, as the daemon's option
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) resource_prefix: Option<String>,
     /// Where device-info files are
     #[arg(long, value_name = "DIR", default_value = "/var/run/k8s.cni.cncf.io/devinfo/dp")]
     pub(crate) devinfo_dir: PathBuf,

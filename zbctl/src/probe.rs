@@ -61,7 +61,9 @@ fn ask(arguments: &ProbeArguments, resource: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(&arguments.socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {resource} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+    // In one piece: who reads once has read it all.
+    let request = format!("GET {resource} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

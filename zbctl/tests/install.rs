@@ -100,7 +100,6 @@ fn uninstall(folder: &Path, more: &[&str]) -> Vec<String> {
         ("--devinfo-dir", "devinfo"),
         ("--kubelet-root", "kubelet"),
         ("--sysfs", "sys"),
-        ("--config", "config.json"),
     ] {
         argv.extend([option.to_owned(), at(name)]);
     }

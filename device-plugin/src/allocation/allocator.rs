@@ -8,11 +8,17 @@ use zerobridge_kernel::{DevFolder, Sysfs, SysfsError};
 use zerobridge_proto::deviceplugin::ContainerAllocateResponse;
 
 use super::{Allocation, AllocationError, Delivery, Nodes, allocate};
+use crate::boot_list::{BootList, BootListError};
 use crate::cdi::{CdiError, CdiFolder};
 use crate::config::PoolConfig;
 use crate::device::{Device, DeviceId};
 use crate::device_info::DeviceInfoFolder;
+use crate::resource::ResourceName;
 use zerobridge_cni_sriov::documents::DocumentError;
+
+/// The list of the resources that have device-info files. Configurations change, and the name of such a file does not tell
+/// which program wrote it.
+pub(crate) const RESOURCES: &str = "resources";
 
 /// Gives devices to containers.
 #[derive(Debug)]
@@ -21,6 +27,7 @@ pub struct Allocator {
     dev: DevFolder,
     pub(super) infos: DeviceInfoFolder,
     pub(super) specs: CdiFolder,
+    resources: BootList,
 }
 
 /// A device that was not given.
@@ -41,20 +48,47 @@ pub enum AllocatorError {
     /// Its device-info file was not written.
     #[error(transparent)]
     DeviceInfo(#[from] DocumentError),
+    /// Nobody would know whose the device-info file is.
+    #[error(transparent)]
+    Resources(#[from] BootListError),
     /// Its CDI specification was not written.
     #[error(transparent)]
     Cdi(#[from] CdiError),
 }
 
 impl Allocator {
-    /// Reads `sysfs` and `dev`, and writes device-info files and CDI specifications to these folders.
+    /// Reads `sysfs` and `dev`, writes device-info files and CDI specifications to these folders, and to `run_dir` which of
+    /// the former are its own.
     pub fn new(
         sysfs: Sysfs,
         dev: DevFolder,
         device_infos: impl Into<PathBuf>,
         cdi_specs: impl Into<PathBuf>,
+        run_dir: impl Into<PathBuf>,
     ) -> Self {
-        Self { sysfs, dev, infos: DeviceInfoFolder::new(device_infos), specs: CdiFolder::new(cdi_specs) }
+        Self {
+            sysfs,
+            dev,
+            infos: DeviceInfoFolder::new(device_infos),
+            specs: CdiFolder::new(cdi_specs),
+            resources: BootList::new(run_dir, RESOURCES),
+        }
+    }
+
+    /// The resources whose devices it has given since the boot, whatever the configuration says by now.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocatorError::Resources`].
+    pub fn resources(&self) -> Result<Vec<ResourceName>, AllocatorError> {
+        let names = self.resources.names()?;
+        let parse =
+            |name: &String| name.split_once('/').map(|(prefix, name)| ResourceName::new(prefix, name));
+        Ok(names.iter().filter_map(parse).filter_map(Result::ok).collect())
+    }
+
+    pub(super) fn note(&self, pool: &ResourceName) -> Result<(), AllocatorError> {
+        Ok(self.resources.add(&pool.to_string()).map(drop)?)
     }
 
     /// What a container needs that was given these devices. All files are there before this returns; doing it again only
@@ -76,6 +110,9 @@ impl Allocator {
         for (device, companions) in companions {
             let functions = companions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             warn!(pool = %pool.resource, %device, functions, "the IOMMU group has other functions, which the container reaches too");
+        }
+        if !infos.is_empty() {
+            self.note(&pool.resource)?;
         }
         for (device, info) in &infos {
             self.infos.write(&pool.resource, device, info)?;

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use zerobridge_proto::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec};
 use zerobridge_proto::{DeviceInfo, PciAddress, cdi};
 
+pub(crate) use allocator::RESOURCES;
 pub use allocator::{Allocator, AllocatorError};
 pub use delivery::Delivery;
 pub use error::AllocationError;

@@ -24,23 +24,17 @@ pub struct Collected {
     /// How many are gone.
     pub removed: usize,
     /// What could not be listed or removed. The rest was.
-    pub errors: Vec<DocumentError>,
+    pub errors: Vec<AllocatorError>,
 }
 
 impl Allocator {
-    /// Removes the device-info files of `pools` and the CDI specifications that are older than `grace` and of no device in
-    /// `held`. The kubelet lists a pod only after the files of its devices were written, hence the grace. Blocks.
-    pub fn collect(
-        &self,
-        pools: &[ResourceName],
-        held: &Held,
-        now: SystemTime,
-        grace: Duration,
-    ) -> Collected {
+    /// Removes its device-info files and CDI specifications that are older than `grace` and of no device in `held`. The
+    /// kubelet lists a pod only after the files of its devices were written, hence the grace. Blocks.
+    pub fn collect(&self, held: &Held, now: SystemTime, grace: Duration) -> Collected {
         let mut collected = Collected::default();
-        match self.infos.list() {
-            Ok(existing) => {
-                let stale = stale_device_infos(existing, pools, held, now, grace);
+        match self.resources().and_then(|ours| Ok((ours, self.infos.list()?))) {
+            Ok((ours, existing)) => {
+                let stale = stale_device_infos(existing, &ours, held, now, grace);
                 collected.remove(&stale, |document| self.infos.remove(document));
             }
             Err(error) => collected.errors.push(error),
@@ -50,7 +44,7 @@ impl Allocator {
                 let stale = stale_specs(existing, held, now, grace);
                 collected.remove(&stale, |document| self.specs.remove(document));
             }
-            Err(error) => collected.errors.push(error),
+            Err(error) => collected.errors.push(error.into()),
         }
         if collected.removed > 0 {
             info!(files = collected.removed, "removed the files of devices that nobody holds");
@@ -63,7 +57,10 @@ impl Allocator {
     ///
     /// The errors are of single devices; the files of the others are there.
     pub fn restore(&self, pool: &PoolConfig, held: &[&Device], delivery: Delivery) -> Vec<AllocatorError> {
-        held.iter().filter_map(|device| self.restore_one(pool, device, delivery).err()).collect()
+        // Those that are there may be from before there was a list.
+        let noted = if held.is_empty() { Ok(()) } else { self.note(&pool.resource) };
+        let restored = held.iter().map(|device| self.restore_one(pool, device, delivery));
+        std::iter::once(noted).chain(restored).filter_map(Result::err).collect()
     }
 
     fn restore_one(
@@ -92,7 +89,7 @@ impl Collected {
         for document in stale {
             match remove(document) {
                 Ok(()) => self.removed += 1,
-                Err(error) => self.errors.push(error),
+                Err(error) => self.errors.push(error.into()),
             }
         }
     }

@@ -16,6 +16,7 @@ mod testing;
 pub use api::ApiAccess;
 pub(crate) use api::ApiServer;
 pub use blocks::IpBlocks;
+pub(crate) use blocks::{INCARNATIONS, LOCK};
 pub(crate) use event::{Event, Subject};
 pub(crate) use node::NodeFacts;
 pub(crate) use recorder::{EventRecorder, EventSink};

@@ -188,6 +188,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
             DevFolder::new(&settings.roots.dev),
             &settings.devinfo_dir,
             &settings.cdi_dir,
+            &settings.run_dir,
         ),
         method: configuration.methods(),
         looks: looks.clone(),

@@ -22,7 +22,6 @@ use crate::inventory::Look;
 use crate::operations::{Metrics, Outcome};
 use crate::pod_resources::{Held, PodResourcesClient};
 use crate::reconcile::{Reconciler, Reconciliation, Report};
-use crate::resource::ResourceName;
 
 /// How often the kubelet is asked without a cause. An allocation is a cause; that a pod has ended is what this finds.
 const ASK_PERIOD: Duration = Duration::from_secs(10);
@@ -178,8 +177,7 @@ fn see_to_files(giving: &Giving, held: &Held) {
             debug!(pool = resource, error = chain(&error), "cannot write the files of a device in use");
         }
     }
-    let resources: Vec<ResourceName> = look.pools.iter().map(|pool| pool.config.resource.clone()).collect();
-    let collected = giving.allocator.collect(&resources, &held.of_pools(), SystemTime::now(), GRACE);
+    let collected = giving.allocator.collect(&held.of_pools(), SystemTime::now(), GRACE);
     for error in collected.errors {
         warn!(error = chain(&error), "cannot collect the files of devices that nobody holds");
     }

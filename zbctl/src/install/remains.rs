@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use zerobridge_cni_sriov::forget_rdma_nodes;
-use zerobridge_device_plugin::{Allocator, ConfigFile, Held, ResourceName};
+use zerobridge_device_plugin::{Allocator, Held, own_files};
 use zerobridge_kernel::{DevFolder, Sysfs};
 use zerobridge_proto::chain;
 
@@ -30,6 +30,12 @@ pub(super) struct Remains {
 pub(super) fn remove(arguments: &UninstallArguments, promiser: &Promiser) -> Remains {
     let mut remains = Remains::default();
     remains.device_files(arguments, promiser.held());
+    // Once a file stays for a fault, the next attempt needs to know whose it is.
+    if remains.problems.is_empty() {
+        for path in own_files(&arguments.promises.state_dir, &arguments.promises.run_dir) {
+            remains.done(file::remove(&path));
+        }
+    }
     remains.locks(&arguments.promises.run_dir);
     remains.ledger(&arguments.promises.state_dir, promiser);
     remains
@@ -77,41 +83,19 @@ impl Remains {
                 return;
             }
         };
-        let pools = self.pools(arguments);
         let roots = (Sysfs::new(&arguments.promises.sysfs), DevFolder::new("/dev"));
-        let allocator = Allocator::new(roots.0, roots.1, &arguments.devinfo_dir, cdi_dir);
-        let collected = allocator.collect(&pools, &held, SystemTime::now(), Duration::ZERO);
+        let run_dir = &arguments.promises.run_dir;
+        let allocator = Allocator::new(roots.0, roots.1, &arguments.devinfo_dir, cdi_dir, run_dir);
+        let ours = allocator.resources().unwrap_or_default();
+        let collected = allocator.collect(&held, SystemTime::now(), Duration::ZERO);
         if collected.removed > 0 {
             self.lines.push(format!("{} files of devices are gone", collected.removed));
         }
-        let is_ours = |(pool, _): &&(ResourceName, _)| pools.contains(pool);
-        let still = held.iter().filter(is_ours).count();
+        let still = held.iter().filter(|(pool, _)| ours.contains(pool)).count();
         if still > 0 {
             self.lines.push(format!("files of {still} devices that pods hold stay until the next boot"));
         }
         self.problems.extend(collected.errors.iter().map(|error| chain(error)));
-    }
-
-    /// The pools whose device-info files are ours; the names of those files do not tell.
-    fn pools(&mut self, arguments: &UninstallArguments) -> Vec<ResourceName> {
-        let devinfo_dir = arguments.devinfo_dir.display();
-        let without = |why: &str| {
-            format!(
-                "device-info files in {devinfo_dir} stay until the next boot, since nobody says which are ours: {why}"
-            )
-        };
-        let config = &arguments.config;
-        if !config.exists() {
-            self.lines.push(without(&format!("there is no configuration {}", config.display())));
-            return Vec::new();
-        }
-        match ConfigFile::load(config, arguments.resource_prefix.as_deref()) {
-            Ok(file) => file.resources().cloned().collect(),
-            Err(error) => {
-                self.lines.push(without(&chain(&error)));
-                Vec::new()
-            }
-        }
     }
 
     fn done(&mut self, outcome: Result<(), super::InstallError>) {

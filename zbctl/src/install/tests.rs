@@ -104,7 +104,7 @@ impl Node {
 
     fn uninstall(&self, words: &[&str]) -> (bool, String) {
         let mut places = self.promises();
-        places.extend([("--devinfo-dir", "devinfo"), ("--config", "config.json")]);
+        places.push(("--devinfo-dir", "devinfo"));
         self.zbctl(&[&["uninstall"], words].concat(), &places)
     }
 
@@ -408,12 +408,16 @@ fn locks_and_files_of_devices_go_and_those_of_others_stay() {
     let node = Node::new();
     node.must_install(&[]);
     node.write("run/vf-0000:01:10.0.lock", "");
+    for file in ["run/incarnations", "run/resources", "state/blocks.lock"] {
+        node.write(file, "");
+    }
     node.write("cdi/zerobridge.rdma-0000:01:10.0.json", "{}");
     node.write("cdi/nvidia.json", "{}");
     node.write("devinfo/zerobridge.io-vf-0000:01:10.0-device.json", "{}");
     let said = node.must_uninstall();
     assert!(said.contains("stay until the next boot"), "without a kubelet nobody knows: {said}");
-    assert!(!node.path("run").exists() && !node.path("cdi/zerobridge.rdma-0000:01:10.0.json").exists());
+    assert!(!node.path("run").exists() && !node.path("state").exists());
+    assert!(!node.path("cdi/zerobridge.rdma-0000:01:10.0.json").exists());
     assert!(node.path("cdi/nvidia.json").exists());
     assert!(node.path("devinfo/zerobridge.io-vf-0000:01:10.0-device.json").exists());
 

@@ -26,9 +26,14 @@ fn node() -> Node {
     let tree = SysfsTree::new(root.path().join("sys"));
     tree.add(&FakeFunction::igb_pf(0));
     tree.add(&FakeFunction { driver: Some("vfio-pci".to_owned()), ..FakeFunction::igb_vf(0, 0) });
-    let (dev, infos, specs) = (root.path().join("dev"), root.path().join("infos"), root.path().join("cdi"));
-    let allocator = Allocator::new(Sysfs::new(tree.root()), DevFolder::new(dev), infos, specs);
+    let allocator = allocator(root.path());
     Node { root, pool: plain_pool(), vf: device("0000:01:10.0", "vfio-pci"), allocator }
+}
+
+/// That of a daemon that has just started.
+fn allocator(root: &Path) -> Allocator {
+    let [sys, dev, infos, specs, run] = ["sys", "dev", "infos", "cdi", "run"].map(|name| root.join(name));
+    Allocator::new(Sysfs::new(sys), DevFolder::new(dev), infos, specs, run)
 }
 
 impl Node {
@@ -86,11 +91,11 @@ fn files_go_when_nobody_holds_their_device_and_stay_as_long_as_somebody_does() {
     let node = node();
     node.make_nodes();
     node.give(&node.vf).unwrap();
+    let theirs = "intel.com-vf-0000:01:10.0-device.json";
     for folder in ["infos", "cdi"] {
-        fs::write(node.folder(folder).join("nvidia.json"), "{}").unwrap();
+        fs::write(node.folder(folder).join(theirs), "{}").unwrap();
     }
     let held = Held::from([(node.pool.resource.clone(), node.vf.id.clone())]);
-    let pools = [node.pool.resource.clone()];
     let (grace, later) = (Duration::from_secs(60), SystemTime::now() + Duration::from_secs(3600));
     for (held, now, removed) in [
         (&held, later, 0),
@@ -98,10 +103,11 @@ fn files_go_when_nobody_holds_their_device_and_stay_as_long_as_somebody_does() {
         (&Held::new(), later, 2),
         (&Held::new(), later, 0),
     ] {
-        let collected = node.allocator.collect(&pools, held, now, grace);
+        // By a daemon of which nobody knows whether its configuration still has the pool.
+        let collected = allocator(node.root.path()).collect(held, now, grace);
         assert_eq!((collected.removed, collected.errors.len()), (removed, 0));
     }
-    assert_eq!(node.files(), (vec!["nvidia.json".to_owned()], vec!["nvidia.json".to_owned()]));
+    assert_eq!(node.files(), (vec![theirs.to_owned()], vec![theirs.to_owned()]));
 }
 
 #[test]
@@ -123,7 +129,7 @@ fn after_a_boot_the_files_of_held_devices_come_back_and_present_ones_are_left_al
 fn what_cannot_be_listed_is_told() {
     let node = node();
     fs::write(node.folder("infos"), "a file").unwrap();
-    let collected = node.allocator.collect(&[], &Held::new(), SystemTime::now(), Duration::ZERO);
+    let collected = node.allocator.collect(&Held::new(), SystemTime::now(), Duration::ZERO);
     assert_eq!(collected.errors.len(), 1);
     assert!(collected.errors[0].to_string().contains("infos"), "{}", collected.errors[0]);
 }

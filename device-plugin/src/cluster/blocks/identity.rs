@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,14 @@ use zerobridge_proto::chain;
 
 use super::IpBlocks;
 use crate::blocking::blocking;
+use crate::boot_list::{BootList, BootListError};
 
 /// How often what did not work is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// The file that the process holds which acts for the ledger.
-const LOCK: &str = "blocks.lock";
-/// The file, emptied by a boot with its folder, that names the ledgers of this boot.
-const INCARNATIONS: &str = "incarnations";
+pub(crate) const LOCK: &str = "blocks.lock";
+/// The list of the ledgers of this boot.
+pub(crate) const INCARNATIONS: &str = "incarnations";
 
 /// Who acts.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ enum IdentityError {
     },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    OfThisBoot(#[from] BootListError),
 }
 
 /// Waits until no other process acts for the ledger. `None` only if the runtime ends.
@@ -72,7 +75,8 @@ fn attempt(settings: &IpBlocks) -> Result<Option<Identity>, IdentityError> {
     let mut transaction = ledger.begin()?;
     let incarnation = transaction.name_incarnation(fresh.trim())?;
     transaction.commit()?;
-    let of_this_boot = note(&settings.run_dir, &incarnation)?;
+    // Before the first request, so that no object ever names a ledger of this boot that is not noted.
+    let of_this_boot = BootList::new(&settings.run_dir, INCARNATIONS).add(&incarnation)?;
     let holder = Holder { node: settings.node.clone(), incarnation, boot_id: settings.boot_id.clone() };
     Ok(Some(Identity { holder, of_this_boot, lock: lock.into() }))
 }
@@ -86,20 +90,6 @@ fn lock(path: &Path) -> Result<Option<File>, IdentityError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(source)) => Err(at("lock", path)(source)),
     }
-}
-
-/// Notes the ledger, and returns all of this boot. Before the first request, so that no object ever names a ledger of this
-/// boot that is not noted.
-fn note(run_dir: &Path, incarnation: &str) -> Result<BTreeSet<String>, IdentityError> {
-    fs::create_dir_all(run_dir).map_err(at("make", run_dir))?;
-    let path = run_dir.join(INCARNATIONS);
-    let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(at("open", &path))?;
-    let text = fs::read_to_string(&path).map_err(at("read", &path))?;
-    let mut known: BTreeSet<String> = text.lines().map(str::to_owned).collect();
-    if known.insert(incarnation.to_owned()) {
-        writeln!(file, "{incarnation}").map_err(at("write", &path))?;
-    }
-    Ok(known)
 }
 
 fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {

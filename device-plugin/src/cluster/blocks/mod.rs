@@ -21,6 +21,7 @@ use tracing::info;
 
 use self::agent::{Ended, PoolAgent};
 use self::identity::identify;
+pub(crate) use self::identity::{INCARNATIONS, LOCK};
 use super::{ApiAccess, ApiServer, EventSink};
 use crate::operations::Metrics;
 
