@@ -2,10 +2,10 @@
 //!
 //! The points are found, not chosen: `lab-guest crash` counts, in a run of the released program, every system call that
 //! changes something outside of the process, those of SQLite included, and then the program dies before each of them in
-//! turn. One run hits every fifth point (of the first ADD of a node every tenth), and the next numbers the others; of the ways to
-//! repair what is left each point has one, and another in each run, after a number that is printed. `ZEROBRIDGE_CRASH` is such a
-//! number, or `all` to hit every point, or `every` to try each way at each point, or `calls` to die before every system call
-//! whatsoever.
+//! turn. One run hits the first and the last, and between them every fifth (of the first ADD of a node every tenth), and the
+//! next numbers the others; of the ways to repair what is left each point has one, and another in each run, after a number
+//! that is printed. `ZEROBRIDGE_CRASH` is such a number, or `all` to hit every point, or `every` to try each way at each
+//! point, or `calls` to die before every system call whatsoever.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -123,8 +123,9 @@ impl Extent {
         let point = |call: usize, repair| CrashPoint { kill_at: u64::try_from(call).ok(), repair };
         let all = 1..=calls;
         match self {
+            // Before the first change everything that DEL ends is there, and before the last one everything that ADD makes.
             Self::Rotating(first) => all
-                .filter(|call| (call + first) % stride == 0)
+                .filter(|call| (call + first) % stride == 0 || [1, calls].contains(call))
                 .map(|call| point(call, (call / stride + first) % ways))
                 .collect(),
             Self::All(first) => all.map(|call| point(call, (call + first) % ways)).collect(),
