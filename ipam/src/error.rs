@@ -96,8 +96,8 @@ pub enum IpamError {
     },
     /// Another network leases from a cluster-wide pool on this node.
     #[error(
-        "the cluster-wide pool {pool} gives its addresses to network {other} on this node, and to one network only: make \
-         another IPPool for network {network}"
+        "the cluster-wide pool {pool} gives its addresses to network {other} on this node, and to one network only: \
+         give both configurations one name if they are of one segment, or make another IPPool for network {network}"
     )]
     PoolOfOtherNetwork {
         /// The pool.

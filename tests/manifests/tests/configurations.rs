@@ -1,6 +1,6 @@
 //! Configurations in the manifests are ones that the programs take, and name what there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,6 @@ fn the_plugin_takes_every_network() {
     for definition in definitions {
         let name = &definition["metadata"]["name"];
         let mut config = config(&definition).unwrap();
-        assert_eq!(config["name"], *name, "leases are known by the network's own name");
         assert!(
             definition["metadata"]["annotations"]["k8s.v1.cni.cncf.io/resourceName"].is_string(),
             "{name}"
@@ -58,6 +57,7 @@ fn every_pool_that_a_network_names_is_there() {
         .iter()
         .map(|pool| pool["metadata"]["name"].as_str().unwrap().to_owned())
         .collect();
+    let mut networks = BTreeMap::new();
     for definition in objects("NetworkAttachmentDefinition").unwrap() {
         let config = config(&definition).unwrap();
         let named = match &config["ipam"]["pool"] {
@@ -67,6 +67,9 @@ fn every_pool_that_a_network_names_is_there() {
         };
         for pool in named {
             assert!(pools.contains(pool.as_str().unwrap()), "{}: {pool}", definition["metadata"]["name"]);
+            // A pool gives its addresses to one network.
+            let first = networks.entry(pool.to_string()).or_insert_with(|| config["name"].clone());
+            assert_eq!(first, &config["name"], "two networks lease from {pool}");
         }
     }
 }
