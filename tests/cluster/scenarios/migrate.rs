@@ -7,6 +7,7 @@ use zerobridge_lab::IMAGE;
 use crate::expect;
 use crate::group::{Outcome, say};
 use crate::install::{self, LIMIT, NAMESPACE};
+use crate::multus;
 use crate::overlay::manifest;
 use crate::pods;
 use crate::removal;
@@ -108,7 +109,7 @@ pub(crate) fn unchanged(cluster: &mut Cluster) -> Outcome {
     removal::remember(cluster)?;
     cluster.apply(CONFIG_MAP)?;
     install::apply(cluster, &manifest("overlays/migrate"))?;
-    pods::wait_allocatable(cluster, RESOURCE, crate::multus::all_vfs(), LIMIT)?;
+    multus::wait_all_vfs(cluster, RESOURCE)?;
     cluster.apply(NETWORK)?;
     cluster.apply(&(pod("older-1") + &pod("older-2")))?;
     for name in ["pod/older-1", "pod/older-2"] {

@@ -29,11 +29,16 @@ pub(crate) fn all_vfs() -> u32 {
     VFS.iter().copied().map(u32::from).sum()
 }
 
+/// Waits until each node offers all of its VFs.
+pub(crate) fn wait_all_vfs(cluster: &mut Cluster, resource: &str) -> Outcome {
+    pods::wait_allocatable(cluster, resource, |count| count == all_vfs(), LIMIT)
+}
+
 /// `kubectl apply -k`, as the documentation says it.
 pub(crate) fn install(cluster: &mut Cluster) -> Outcome {
     crate::removal::remember(cluster)?;
     install::apply(cluster, &manifest("overlays/multus"))?;
-    pods::wait_allocatable(cluster, RESOURCE, all_vfs(), LIMIT)
+    wait_all_vfs(cluster, RESOURCE)
 }
 
 /// Applies the pool, the network and the deployment, and looks at its pods.
@@ -79,11 +84,8 @@ pub(crate) fn restarts(cluster: &mut Cluster) -> Outcome {
     let mut lowest = all_vfs();
     // The kubelet tells the API server what it has within seconds of a change; who was refused meanwhile stays as a failed pod.
     cluster.wait_for("both rollouts", LIMIT, |cluster| {
-        let nodes = cluster.kubectl_json(&["get", "nodes"])?;
-        for node in nodes["items"].as_array().into_iter().flatten() {
-            let count = node["status"]["allocatable"][RESOURCE].as_str().and_then(|count| count.parse().ok());
-            lowest = lowest.min(count.unwrap_or(0));
-        }
+        let offered = pods::allocatable(cluster, RESOURCE)?;
+        lowest = offered.into_values().fold(lowest, u32::min);
         let done = |namespace, what| {
             cluster.kubectl(&["-n", namespace, "rollout", "status", what, "--timeout=1s"]).is_ok()
         };

@@ -80,28 +80,29 @@ pub(crate) fn none_rejected(cluster: &Cluster) -> Outcome {
     expect::equal("the number of failed pods", &failed, &Some(0))
 }
 
-/// Waits until each node offers so many devices.
+/// How many devices of a resource each node offers, given ones included.
+pub(crate) fn allocatable(cluster: &Cluster, resource: &str) -> Result<BTreeMap<String, u32>, ClusterError> {
+    let nodes = cluster.kubectl_json(&["get", "nodes"])?;
+    let nodes = nodes["items"].as_array().into_iter().flatten();
+    let count = |node: &Value| {
+        let count = node["status"]["allocatable"][resource].as_str().and_then(|count| count.parse().ok());
+        (node["metadata"]["name"].as_str().unwrap_or_default().to_owned(), count.unwrap_or(0))
+    };
+    Ok(nodes.map(count).collect())
+}
+
+/// Waits until each node offers as many devices of a resource as `enough` says.
 pub(crate) fn wait_allocatable(
     cluster: &mut Cluster,
     resource: &str,
-    count: u32,
+    enough: impl Fn(u32) -> bool,
     limit: Duration,
 ) -> Outcome {
-    let expected = count.to_string();
     let nodes = cluster.nodes();
-    let seen = cluster.wait_for(&format!("{count} {resource} on each node"), limit, |cluster| {
-        let objects = cluster.kubectl_json(&["get", "nodes"])?;
-        let allocatable: BTreeMap<String, String> = objects["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|node| {
-                let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-                (text(&node["metadata"]["name"]), text(&node["status"]["allocatable"][resource]))
-            })
-            .collect();
-        let all = allocatable.len() == nodes && allocatable.values().all(|count| *count == expected);
-        Ok(if all { Ok(()) } else { Err(format!("{allocatable:?}")) })
+    let seen = cluster.wait_for(&format!("{resource} on each node"), limit, |cluster| {
+        let offered = allocatable(cluster, resource)?;
+        let all = offered.len() == nodes && offered.values().all(|count| enough(*count));
+        Ok(if all { Ok(()) } else { Err(format!("{offered:?}")) })
     });
     Ok(seen?)
 }

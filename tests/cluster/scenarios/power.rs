@@ -21,10 +21,11 @@ const ELSEWHERE: Duration = Duration::from_secs(240);
 /// Of the addresses that the ledger of a node has leased to containers.
 fn leased(cluster: &Cluster, node: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let list: Value = serde_json::from_str(&install::zbctl(cluster, node, &["ipam", "list", "--json"])?)?;
-    let leases =
-        expect::some(list["leases"].as_array(), &format!("zbctl ipam list lists no leases: {list}"))?;
-    let address = |lease: &Value| lease["address"].as_str().unwrap_or_default().to_owned();
-    Ok(leases.iter().map(address).collect())
+    let addresses =
+        expect::some(list["addresses"].as_array(), &format!("zbctl ipam list lists no addresses: {list}"))?;
+    // One that was released rests for a while, and is nobody's.
+    let leased = addresses.iter().filter(|entry| entry["state"] == "leased");
+    Ok(leased.map(|entry| entry["address"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
 /// What the PF imposes on VFs that are on the host.
@@ -71,7 +72,7 @@ pub(crate) fn lost_and_back(cluster: &mut Cluster) -> Outcome {
     cluster.power_on(LOST)?;
     cluster.wait_ready(LOST)?;
     cluster.wait_rollout(NAMESPACE, DAEMON, LIMIT)?;
-    pods::wait_allocatable(cluster, RESOURCE, multus::all_vfs(), LIMIT)?;
+    multus::wait_all_vfs(cluster, RESOURCE)?;
     pods::wait_count(cluster, LABEL, PODS, LIMIT)?;
     cluster.wait_for("the dead pods' leases to be released", LIMIT, |cluster| {
         let leased = leased(cluster, &lost).map_err(|error| error.to_string());

@@ -67,8 +67,8 @@ pub(crate) fn between_nodes(cluster: &mut Cluster) -> Outcome {
     }
     let overlay = Overlay::on("overlays/multus", &[("zerobridge-config", "config.json", pools())])?;
     install::apply(cluster, &overlay.path())?;
-    // The daemon of before reads the changed file when the kubelet has brought it.
-    pods::wait_allocatable(cluster, SOFT, 4, LIMIT)?;
+    // The daemon of before reads the changed file when the kubelet has brought it. The VFs of running pods stay in their pool.
+    pods::wait_allocatable(cluster, SOFT, |count| count > 0, LIMIT)?;
     cluster.kubectl(&["apply", "-f", &manifest("networks/soft-rdma.yaml")])?;
     for (name, node) in ["ada", "bob"].iter().zip(&names) {
         cluster.apply(&pod(name, node).to_string())?;
@@ -101,5 +101,5 @@ pub(crate) fn between_nodes(cluster: &mut Cluster) -> Outcome {
     cluster.kubectl(&["delete", "pod", "ada", "bob"])?;
     cluster.kubectl(&["delete", "-f", &manifest("networks/soft-rdma.yaml")])?;
     install::apply(cluster, &manifest("overlays/multus"))?;
-    pods::wait_allocatable(cluster, RESOURCE, multus::all_vfs(), LIMIT)
+    multus::wait_all_vfs(cluster, RESOURCE)
 }

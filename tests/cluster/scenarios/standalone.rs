@@ -95,7 +95,7 @@ pub(crate) fn probes(cluster: &mut Cluster) -> Outcome {
     for index in 0..cluster.nodes() {
         cluster.wait_ready(index)?;
     }
-    pods::wait_allocatable(cluster, RESOURCE, VFS, LIMIT)?;
+    pods::wait_allocatable(cluster, RESOURCE, |count| count == VFS, LIMIT)?;
     let programs = control_plane(&Cache::from_environment()?, &Progress::to(io::stderr()))?;
     cluster.apply(&deployment().to_string())?;
     cluster.apply(&health_server(&programs.display().to_string()).to_string())?;

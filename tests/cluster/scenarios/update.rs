@@ -44,7 +44,7 @@ pub(crate) fn to_another_image(cluster: &mut Cluster) -> Outcome {
         let set = cluster.kubectl_json(&["-n", NAMESPACE, "get", DAEMON])?;
         let used = set["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
         expect::equal("the image", &used, &Some(*image))?;
-        pods::wait_allocatable(cluster, RESOURCE, multus::all_vfs(), LIMIT)?;
+        multus::wait_all_vfs(cluster, RESOURCE)?;
     }
     expect::equal("the running pods", &running(cluster)?, &before)?;
     multus::look(cluster).map(drop)

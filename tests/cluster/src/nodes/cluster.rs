@@ -80,7 +80,12 @@ impl Cluster {
         }
         progress.step(
             &format!("nodes: {}", options.nodes),
-            || cluster.boot(options.multus),
+            || {
+                cluster.boot(options.multus).map_err(|source| ClusterError::NotUp {
+                    report: cluster.report(),
+                    source: Box::new(source),
+                })
+            },
             |()| if options.multus { "Ready" } else { "registered" }.to_owned(),
         )?;
         Ok(cluster)
@@ -140,6 +145,12 @@ impl Cluster {
         (0..self.nodes.len()).try_for_each(|index| {
             if until_ready { self.wait_ready(index) } else { self.wait_registered(index) }
         })
+    }
+
+    /// Where its files are on the host; the folder ends with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.plane.folder()
     }
 
     /// Where the kubeconfig of an administrator is.
@@ -337,10 +348,6 @@ impl Cluster {
     #[must_use]
     pub fn report(&mut self) -> String {
         report::report(self)
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        self.plane.folder()
     }
 
     pub(super) fn nodes_mut(&mut self) -> &mut [ClusterNode] {

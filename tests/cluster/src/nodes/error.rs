@@ -28,6 +28,15 @@ pub enum ClusterError {
     /// Another program on the host.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The nodes did not come up; the report ends the sentence, since it is for a person to read.
+    #[error("the cluster did not come up\n{report}\n")]
+    NotUp {
+        /// What everything else was like at that time.
+        report: String,
+        /// What failed.
+        #[source]
+        source: Box<ClusterError>,
+    },
     /// A node's VM did not boot.
     #[error("the VM of node {node}")]
     Vm {
