@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde_json::Value;
-use zerobridge_cluster::Cluster;
+use zerobridge_cluster::{Cluster, ClusterError};
 
 use crate::expect;
 use crate::group::Outcome;

@@ -14,6 +14,7 @@ use crate::multus::{self, DEPLOYMENT, LABEL, RESOURCE};
 use crate::overlay::manifest;
 use crate::pods;
 
+const OVERLAY: &str = "overlays/multus";
 const REMOVER: &str = "daemonset/zerobridge-uninstall";
 /// What a node has that the installation could change: each file with its content's sum.
 const LISTING: &str = r"
@@ -50,12 +51,30 @@ fn kept(listing: &str) -> BTreeSet<&str> {
 
 /// The way that the documentation says, when no pod has a VF and no pool is left.
 pub(crate) fn remove(cluster: &mut Cluster, overlay: &str) -> Outcome {
-    cluster.kubectl(&["-n", NAMESPACE, "delete", install::DAEMON])?;
-    cluster.kubectl(&["apply", "-k", &manifest("uninstall")])?;
+    begin(cluster)?;
     finish(cluster)?;
     Ok(cluster
         .kubectl(&["delete", "-k", &manifest(overlay), "--ignore-not-found", "--timeout=180s"])
         .map(drop)?)
+}
+
+/// The same from the beginning: pods, pools, nodes, overlay. Nothing of ours is left at the API server.
+fn remove_all(cluster: &mut Cluster) -> Outcome {
+    cluster.kubectl(&["delete", DEPLOYMENT])?;
+    pods::wait_gone(cluster, LABEL, LIMIT)?;
+    // Released addresses rest for a minute, and the daemon takes the pool's blocks back after that.
+    cluster.kubectl(&["delete", "ippools,ipclaims", "--all", "--timeout=180s"])?;
+    remove(cluster, OVERLAY)?;
+    let kinds = cluster.kubectl_json(&["get", "customresourcedefinitions"])?;
+    let left = kinds["items"].as_array().into_iter().flatten();
+    let left = left.filter(|kind| kind["spec"]["group"] == json!("zerobridge.io")).count();
+    expect::equal("the number of kinds that are left", &left, &0)
+}
+
+/// Takes the daemon away and has the uninstallation wait on each node.
+fn begin(cluster: &Cluster) -> Outcome {
+    cluster.kubectl(&["-n", NAMESPACE, "delete", install::DAEMON])?;
+    Ok(cluster.kubectl(&["apply", "-k", &manifest("uninstall")]).map(drop)?)
 }
 
 /// Waits until the uninstallation is done on each node, and takes it away too.
@@ -69,8 +88,7 @@ fn finish(cluster: &mut Cluster) -> Outcome {
 
 pub(crate) fn refused_and_done(cluster: &mut Cluster) -> Outcome {
     let installed = listings(cluster)?;
-    cluster.kubectl(&["-n", NAMESPACE, "delete", install::DAEMON])?;
-    cluster.kubectl(&["apply", "-k", &manifest("uninstall")])?;
+    begin(cluster)?;
     let names: Vec<String> = pods::list(cluster, LABEL)?.into_iter().map(|pod| pod.name).collect();
     cluster.wait_for("the refusal that names every pod", LIMIT, |cluster| {
         let label = "app.kubernetes.io/name=zerobridge-uninstall";
@@ -92,25 +110,19 @@ pub(crate) fn refused_and_done(cluster: &mut Cluster) -> Outcome {
     }
     multus::look(cluster)?;
 
-    cluster.kubectl(&["delete", DEPLOYMENT])?;
-    pods::wait_gone(cluster, LABEL, LIMIT)?;
-    finish(cluster)?;
+    // Broken off: the daemon comes back to its pods.
+    cluster.kubectl(&["delete", "-k", &manifest("uninstall")])?;
+    install::apply(cluster, &manifest(OVERLAY))?;
+    multus::wait_all_vfs(cluster, RESOURCE)?;
+    multus::look(cluster)?;
+    remove_all(cluster)?;
     say("  refused while pods had VFs, done without them");
     Ok(())
 }
 
-/// By the same overlay; the ledgers are new, the pool's blocks are still claimed by the old ones.
+/// By the same overlay, and taken away once more.
 pub(crate) fn again(cluster: &mut Cluster) -> Outcome {
-    install::apply(cluster, &manifest("overlays/multus"))?;
-    multus::wait_all_vfs(cluster, RESOURCE)?;
+    multus::install(cluster)?;
     multus::deploy(cluster)?;
-    // The way that the documentation says: pods, pools, overlay, nodes.
-    cluster.kubectl(&["delete", DEPLOYMENT])?;
-    pods::wait_gone(cluster, LABEL, LIMIT)?;
-    cluster.kubectl(&["delete", "ippools,ipclaims", "--all", "--timeout=180s"])?;
-    remove(cluster, "overlays/multus")?;
-    let groups = cluster.kubectl_json(&["get", "customresourcedefinitions"])?;
-    let left = groups["items"].as_array().into_iter().flatten();
-    let left: Vec<_> = left.filter(|kind| kind["spec"]["group"] == json!("zerobridge.io")).collect();
-    expect::equal("the kinds that are left", &left.len(), &0)
+    remove_all(cluster)
 }

@@ -9,7 +9,6 @@ use crate::expect;
 use crate::group::Outcome;
 use crate::install::{DAEMON, LIMIT, NAMESPACE};
 use crate::multus::{self, LABEL, RESOURCE};
-use crate::pods;
 
 /// The image of the manifests, and another name for it.
 const IMAGES: [&str; 2] =
