@@ -80,7 +80,7 @@ impl Allocator {
     /// # Errors
     ///
     /// [`AllocatorError::Resources`].
-    pub fn resources(&self) -> Result<Vec<ResourceName>, AllocatorError> {
+    pub(super) fn resources(&self) -> Result<Vec<ResourceName>, AllocatorError> {
         let names = self.resources.names()?;
         let parse =
             |name: &String| name.split_once('/').map(|(prefix, name)| ResourceName::new(prefix, name));

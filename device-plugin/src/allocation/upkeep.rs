@@ -23,6 +23,8 @@ pub(super) type Held = BTreeSet<(ResourceName, DeviceId)>;
 pub struct Collected {
     /// How many are gone.
     pub removed: usize,
+    /// How many devices of its resources are somebody's, so that their files stay.
+    pub held: usize,
     /// What could not be listed or removed. The rest was.
     pub errors: Vec<AllocatorError>,
 }
@@ -32,7 +34,11 @@ impl Allocator {
     /// kubelet lists a pod only after the files of its devices were written, hence the grace. Blocks.
     pub fn collect(&self, held: &Held, now: SystemTime, grace: Duration) -> Collected {
         let mut collected = Collected::default();
-        match self.resources().and_then(|ours| Ok((ours, self.infos.list()?))) {
+        let listed = self.resources().and_then(|ours| {
+            collected.held = held.iter().filter(|(pool, _)| ours.contains(pool)).count();
+            Ok((ours, self.infos.list()?))
+        });
+        match listed {
             Ok((ours, existing)) => {
                 let stale = stale_device_infos(existing, &ours, held, now, grace);
                 collected.remove(&stale, |document| self.infos.remove(document));

@@ -86,14 +86,13 @@ impl Remains {
         let roots = (Sysfs::new(&arguments.promises.sysfs), DevFolder::new("/dev"));
         let run_dir = &arguments.promises.run_dir;
         let allocator = Allocator::new(roots.0, roots.1, &arguments.devinfo_dir, cdi_dir, run_dir);
-        let ours = allocator.resources().unwrap_or_default();
         let collected = allocator.collect(&held, SystemTime::now(), Duration::ZERO);
         if collected.removed > 0 {
             self.lines.push(format!("{} files of devices are gone", collected.removed));
         }
-        let still = held.iter().filter(|(pool, _)| ours.contains(pool)).count();
-        if still > 0 {
-            self.lines.push(format!("files of {still} devices that pods hold stay until the next boot"));
+        if collected.held > 0 {
+            let held = collected.held;
+            self.lines.push(format!("files of {held} devices that pods hold stay until the next boot"));
         }
         self.problems.extend(collected.errors.iter().map(|error| chain(error)));
     }

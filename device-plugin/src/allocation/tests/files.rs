@@ -106,6 +106,7 @@ fn files_go_when_nobody_holds_their_device_and_stay_as_long_as_somebody_does() {
         // By a daemon of which nobody knows whether its configuration still has the pool.
         let collected = allocator(node.root.path()).collect(held, now, grace);
         assert_eq!((collected.removed, collected.errors.len()), (removed, 0));
+        assert_eq!(collected.held, held.len());
     }
     assert_eq!(node.files(), (vec![theirs.to_owned()], vec![theirs.to_owned()]));
 }
